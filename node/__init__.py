@@ -1,0 +1,1 @@
+"""What a person runs: store, listeners, replication and the command line."""
