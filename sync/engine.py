@@ -1,0 +1,146 @@
+"""The engine: every decision about what this node keeps and sends, behind one object. `node` performs them.
+
+It holds no clock, no socket and no file. What it remembers in memory can be lost without harm: which cursors this
+process has seen confirmed, and when it last believed a peer that we were rolled back.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from sync import lives, moment, writes
+from sync.batch import Batch
+from sync.draft import Fields
+from sync.errors import RemoteError
+from sync.ports import FeedReader, Ledger
+from sync.receive import Alarm, Page, Part, Policy, Receiver, ScopeOf, Taken, forget_cursors
+from sync.serve import Ask, Cut, RolledBack, cut
+from sync.version import Key
+
+ROLLBACK_INTERVAL = 3600 * moment.SECOND
+"""A peer is believed at most once in this time when it says that we were rolled back."""
+MAX_DUE = 500
+MAX_LIVES_SEEN = 64
+
+
+class Engine:
+    """One per store. `agent`: the agent id that signs what the node itself writes (settling, re-writing)."""
+
+    def __init__(self, agent: str, random_bytes: Callable[[int], bytes]) -> None:
+        self.agent = agent
+        self._mint = lives.minting(random_bytes)
+        self._confirmed: dict[tuple[str, str], str] = {}
+        self._believed: dict[str, int] = {}
+        self._lives_seen: dict[str, list[str]] = {}
+
+    # --- lives
+
+    def begin_life(self, ledger: Ledger, now: int, reason: str) -> int:
+        """Begin a life (at every start, and when the wall clock jumped) and re-write what we keep of our own future.
+
+        Returns how many records were re-written.
+        """
+        batch = Batch(ledger)
+        batch.begin_life(self._mint(batch.issued, reason))
+        future = ledger.own_after(moment.text(now + writes.SKEW_BOUND))
+        for key in future:
+            writes.restate(batch, key, None, now)
+        batch.commit()
+        return len(future)
+
+    def rolled_back(self, ledger: Ledger, peer: str, now: int) -> tuple[Alarm, ...]:
+        """A peer's cursor proves a rollback: a new life, and no cursor of ours is trusted any more.
+
+        Empty where that peer was believed less than an hour ago.
+        """
+        if not self._may_believe(peer, now):
+            return ()
+        self._believed[peer] = now
+        batch = Batch(ledger)
+        batch.begin_life(self._mint(batch.issued, lives.ROLLED_BACK))
+        forget_cursors(ledger)
+        return (Alarm("rolled_back", peer, "its cursor proves that this store once held a feed that it lacks now"),)
+
+    # --- local writes
+
+    def store(self, ledger: Ledger, fields: Fields, agent: str, now: int) -> writes.Written:
+        """Store under a title. Raises RemoteError `invalid`, and then has changed nothing."""
+        batch = Batch(ledger)
+        written = writes.store(batch, fields, agent, now)
+        batch.commit()
+        return written
+
+    def store_many(
+        self, ledger: Ledger, drafts: Iterable[tuple[Fields, str]], now: int
+    ) -> list[writes.Written | RemoteError]:
+        """Store each of these (fields, agent) in one go; one that is invalid leaves the others alone."""
+        batch = Batch(ledger)
+        results: list[writes.Written | RemoteError] = []
+        for fields, agent in drafts:
+            try:
+                results.append(writes.store(batch, fields, agent, now))
+            except RemoteError as error:
+                results.append(error)
+        batch.commit()
+        return results
+
+    def update(
+        self, ledger: Ledger, key: Key, fields: Fields, agent: str, now: int
+    ) -> writes.Written | writes.Missing | writes.TitleTaken:
+        batch = Batch(ledger)
+        result = writes.update(batch, key, fields, agent, now)
+        batch.commit()
+        return result
+
+    def delete(self, ledger: Ledger, key: Key, agent: str, now: int) -> writes.Written | writes.Missing:
+        batch = Batch(ledger)
+        result = writes.delete(batch, key, agent, now)
+        batch.commit()
+        return result
+
+    # --- pages in
+
+    def receive(self, ledger: Ledger, page: Page, part: Part, policy: Policy, before: Taken, now: int) -> Taken:
+        """Apply one part of a peer's page. After the commit of the last, call `received` with the sum."""
+        receiver = Receiver(ledger, self._mint, self.agent, now)
+        return receiver.take(page, part, policy, before, self._may_believe(page.peer, now))
+
+    def received(self, page: Page, taken: Taken, now: int) -> tuple[Alarm, ...]:
+        """Learn from a page that was applied and committed. Returns alarms beyond those in `taken`."""
+        if any(alarm.kind == "rolled_back" for alarm in taken.alarms):
+            self._believed[page.peer] = now
+        if taken.moved and page.to is not None:
+            self._confirmed[page.peer, page.life] = page.to
+        return self._alternation(page)
+
+    def due(self, ledger: Ledger, scope_of: ScopeOf, now: int) -> Taken:
+        """Judge again what waited in the future until now; at most `MAX_DUE` versions."""
+        return Receiver(ledger, self._mint, self.agent, now).due(scope_of, MAX_DUE)
+
+    # --- pages out
+
+    def cut(self, reader: FeedReader, ask: Ask, now: int) -> Cut | RolledBack:
+        """Cut a page of our feed; `RolledBack` asks for `rolled_back` first. Raises RemoteError `bad_cursor`."""
+        return cut(reader, ask, self._confirmed, judged=not self._may_believe(ask.peer, now))
+
+    def _may_believe(self, peer: str, now: int) -> bool:
+        last = self._believed.get(peer)
+        return last is None or not 0 <= now - last < ROLLBACK_INTERVAL
+
+    def _alternation(self, page: Page) -> tuple[Alarm, ...]:
+        """Two lives that take turns behind one certificate: a node that was cloned with its identity."""
+        seen = self._lives_seen.setdefault(page.peer, [])
+        if not seen or page.life not in seen:
+            seen.append(page.life)
+            del seen[:-MAX_LIVES_SEEN]
+            return ()
+        if page.life == seen[-1]:
+            return ()
+        other = seen[-1]
+        seen.remove(page.life)
+        seen.append(page.life)
+        detail = f"lives {other} and {page.life} take turns behind one certificate: a node was cloned with its key"
+        return (Alarm("duplicate_identity", page.peer, detail),)
+
+
+def slices(versions: Sequence[object], size: int) -> int:
+    """How many parts a page of this many versions has; an empty page has one."""
+    return max(1, -(-len(versions) // size))

@@ -1,0 +1,362 @@
+"""Taking in a page of a peer's feed, pushed or pulled (protocol sections 4, 6 and 7). Decisions only; steps numbered.
+
+For each version of the page:
+ (1) out of the peer's write scope: refused for good;
+ (2) more than 300 s in our future: into the waiting table, or, where that is full, the cursor will not move;
+ (3) merged: `same` and `stale` change nothing;
+ (4) a claim on one of our own lives is checked by its MAC: a lie is survived, a true one beyond what we issued proves
+     that we were rolled back;
+ (5) more than 32 kept versions of one key are settled.
+Then for the page:
+ (6) what was offered and is neither kept nor waiting is wanted;
+ (7) the cursor moves if it is the one the page goes on from, the page was made for our live life, nothing is wanted and
+     nothing found the waiting table full.
+
+A page may be applied in several transactions (`Part`), so that small local writes get in between. The cursor moves in
+the last. Between the first and the last the peer's generation is odd, which voids the page's giver: a crash there
+leaves versions without a giver, never a giver whose cursor did not move.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sync import clock as clocks
+from sync import lives, moment
+from sync.batch import Batch
+from sync.merge import MAX_KEPT, Added, merge, supersedes
+from sync.ports import Giver, Held, Kept, Ledger, PeerState, Scope, Waiting
+from sync.record import Refused, agent_of
+from sync.version import Key, Version
+from sync.writes import SKEW_BOUND, restate, restate_as_was
+
+WAITING_LIMIT = 16 * 2**20
+"""Bytes of documents that may wait for one peer."""
+MAX_HELD = 8
+"""Cursors kept for one certificate, one for each of its lives."""
+MAX_WANTED = 2_000
+OUT_OF_SCOPE = "this node does not take that namespace from you"
+
+ScopeOf = Callable[[str], Scope]
+"""What a peer may write, by its fingerprint, under today's rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A version that the sender merely relays: named, not sent."""
+
+    key: Key
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What came in, without its versions."""
+
+    peer: str
+    """Fingerprint of the certificate that it came from or was fetched from."""
+    life: str
+    """The sender's live life when it cut the page."""
+    after: str | None
+    """The cursor of ours that it goes on from."""
+    to: str | None
+    """The cursor after it; None moves nothing."""
+    made_for: str | None
+    """The life of ours that it was made for."""
+    reset: bool
+    """It starts over: the sender did not accept the cursor."""
+    offers: tuple[Offer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A slice of a page's versions, applied in one transaction."""
+
+    versions: Sequence[Version]
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Our own rules for what comes from one peer."""
+
+    scope: Scope
+    tag: str
+    """Differs where the rules differ; a cursor reached under other rules counts as none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that an operator should know. `kind` is a stable name."""
+
+    kind: str
+    peer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one part did."""
+
+    applied: int = 0
+    noop: int = 0
+    deleted: int = 0
+    """Of `applied`, how many were tombstones."""
+    refused: tuple[Refused, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    full: bool = False
+    """A version found no room to wait: the cursor stays."""
+    wanted: tuple[bytes, ...] = ()
+    have: str | None = None
+    """Our cursor on the sender after the last part."""
+    moved: bool = False
+    life: str = ""
+    """Our live life after it."""
+
+    def joined(self, later: "Taken") -> "Taken":
+        """The sum of two parts of one page, applied in this order."""
+        return replace(
+            later,
+            applied=self.applied + later.applied,
+            noop=self.noop + later.noop,
+            deleted=self.deleted + later.deleted,
+            refused=self.refused + later.refused,
+            alarms=self.alarms + later.alarms,
+            full=self.full or later.full,
+        )
+
+
+class Receiver:
+    """Applies one part of one page inside an open transaction."""
+
+    def __init__(self, ledger: Ledger, mint: lives.Mint, agent: str, now: int) -> None:
+        self._ledger = ledger
+        self._batch = Batch(ledger)
+        self._mint = mint
+        self._agent = agent
+        self._now = now
+        self._horizon = moment.text(now + SKEW_BOUND)
+        self._own = {life.actor: index for index, life in enumerate(self._batch.lives)}
+        self._alarms: list[Alarm] = []
+        self._waiting: list[Waiting] = []
+
+    def take(self, page: Page, part: Part, policy: Policy, before: Taken, rollback_allowed: bool) -> Taken:
+        """Apply a part. `before`: the sum of the earlier parts of this page.
+
+        `rollback_allowed`: whether a proof of rollback may begin a new life now (once an hour for each peer).
+        """
+        ledger, batch = self._ledger, self._batch
+        state = ledger.peer(page.peer)
+        if part.first and state.generation % 2:
+            state = replace(
+                state, generation=state.generation + 1
+            )  # a page was cut short by a crash: its giver is void
+        batch.load(version.key for version in part.versions)
+        expected = self._will_move(page, state, policy)
+        step = 2 * (page.reset or self._is_new_life(page, state))
+        settled = state.generation - state.generation % 2
+        giver = ledger.giver_id(Giver(page.peer, page.life, settled + step)) if expected and part.versions else 0
+
+        applied = noop = deleted = 0
+        refused: list[Refused] = []
+        full = before.full
+        room = WAITING_LIMIT - ledger.waiting_bytes(page.peer) if self._any_early(part.versions) else 0
+        for version in part.versions:
+            if not policy.scope.allows(version.namespace):
+                refused.append(
+                    Refused(version.id, version.kind, "scope", "this node does not take that namespace from you")
+                )
+            elif version.at > self._horizon:
+                room, full = self._set_aside(page.peer, version, room, full)
+                refused.append(Refused(version.id, version.kind, "clock_skew", _skew(version.at, self._now)))
+            elif self.accept(page.peer, version, giver, rollback_allowed):
+                applied += 1
+                deleted += version.kind == "t"
+            else:
+                noop += 1
+        wanted = self._wanted(page.offers, policy) if part.last else ()
+        state = self._rolled_state(state, page.peer)
+        moved = False
+        if part.last:
+            state, moved = self._finished(page, state, policy, step, full or bool(wanted), expected)
+        else:
+            state = replace(state, generation=settled + 1)
+        if state != ledger.peer(page.peer):
+            ledger.put_peer(state)
+        if self._waiting:
+            ledger.put_waiting(self._waiting)
+        batch.commit()
+        return Taken(
+            applied, noop, deleted, tuple(refused), tuple(self._alarms), full, wanted,
+            current_cursor(state, page.life, policy), moved, batch.life.actor,
+        )  # fmt: skip
+
+    def due(self, scope_of: ScopeOf, limit: int) -> Taken:
+        """Judge again what waited until now. It has no giver (protocol section 4, *Time*)."""
+        waiting = self._ledger.waiting_due(self._horizon, limit)
+        self._batch.load(one.version.key for one in waiting)
+        if waiting:
+            self._ledger.drop_waiting(waiting)
+        applied = sum(
+            self.accept(one.peer, one.version, 0, rollback_allowed=False)
+            for one in waiting
+            if scope_of(one.peer).allows(one.version.namespace)
+        )
+        self._batch.commit()
+        return Taken(applied, len(waiting) - applied, alarms=tuple(self._alarms), life=self._batch.life.actor)
+
+    def accept(self, peer: str, version: Version, giver: int, rollback_allowed: bool) -> bool:
+        """Steps (3) to (5) for one version; True where it changed something."""
+        batch, key = self._batch, version.key
+        merged = merge(batch.kept(key), Kept(version, giver))
+        if not isinstance(merged, Added):
+            return False
+        if not self._own.keys().isdisjoint(version.clock):
+            self._check_claims(peer, version, merged.dropped, rollback_allowed)
+            merged = merge(batch.kept(key), Kept(version, giver))
+            assert isinstance(merged, Added), "what was re-written cannot cover the claim that it was re-written for"
+        batch.put(key, merged.kept)
+        if len(merged.kept) > MAX_KEPT:
+            restate(batch, key, self._agent, self._now)
+            self._alarm("settled", peer, f"{len(merged.kept)} versions of {version.id} were in conflict, one is left")
+        return True
+
+    def _check_claims(self, peer: str, version: Version, hidden: Sequence[Kept], rollback_allowed: bool) -> None:
+        """Step (4): what the version says of our own lives."""
+        batch = self._batch
+        known = {(actor, n) for one in batch.kept(version.key) for actor, n in one.version.clock.items()}
+        lied: set[str] = set()
+        for actor in self._own.keys() & version.clock.keys():
+            claim = version.clock[actor]
+            if (actor, claim) in known:
+                continue
+            index = self._own[actor]
+            life = batch.lives[index]
+            number = clocks.number_of(claim)
+            if clocks.counter(life.secret, *version.key, number) != claim:
+                lied.add(actor)
+                continue
+            end = batch.issued if index + 1 == len(batch.lives) else batch.lives[index + 1].began_after
+            if number > end and rollback_allowed and index >= lives.last_rollback(batch.lives):
+                self._begin_life(lives.ROLLED_BACK)
+                self._alarm("rolled_back", peer, "a version proves that this store once held writes that it lacks now")
+        if not lied:
+            return
+        mine = [one for one in hidden if one.giver is None and lives.author(one.version.clock, self._own) in lied]
+        if batch.life.actor in lied:
+            self._begin_life(lives.FORGED_CLAIM)
+        for one in mine:
+            again = restate_as_was(batch, one)
+            rest = tuple(other for other in batch.kept(version.key) if other is not one)
+            result = merge(rest, again)
+            assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
+            batch.put(version.key, result.kept)
+        self._alarm(
+            "forged_claim", peer,
+            f"{agent_of(version)} signed a version of {version.id} that claims writes of this node that it never made",
+        )  # fmt: skip
+
+    def _begin_life(self, reason: str) -> None:
+        life = self._mint(self._batch.issued, reason)
+        self._batch.begin_life(life)
+        self._own[life.actor] = len(self._batch.lives) - 1
+
+    def _alarm(self, kind: str, peer: str, detail: str) -> None:
+        self._alarms.append(Alarm(kind, peer, detail))
+
+    def _any_early(self, versions: Sequence[Version]) -> bool:
+        return any(version.at > self._horizon for version in versions)
+
+    def _set_aside(self, peer: str, version: Version, room: int, full: bool) -> tuple[int, bool]:
+        """Step (2). Returns the room that is left and whether something found none."""
+        kept = self._batch.kept(version.key)
+        if any(one.version.tag == version.tag or supersedes(one.version, version) for one in kept):
+            return room, full
+        waiting = (*self._ledger.waiting((version.key,)), *self._waiting)
+        if any(one.version.tag == version.tag for one in waiting):
+            return room, full
+        if len(version.doc) > room:
+            if not full:
+                self._alarm("waiting_full", peer, "too many versions from the future wait; its clock is probably wrong")
+            return room, True
+        self._waiting.append(Waiting(peer, version))
+        return room - len(version.doc), full
+
+    def _wanted(self, offers: Sequence[Offer], policy: Policy) -> tuple[bytes, ...]:
+        """Step (6)."""
+        asked = [offer for offer in offers if policy.scope.allows(offer.key[0])]
+        if not asked:
+            return ()
+        self._batch.load(offer.key for offer in asked)
+        waits = {one.version.tag for one in self._ledger.waiting({offer.key for offer in asked})}
+        waits.update(one.version.tag for one in self._waiting)
+        lacking = [
+            offer.tag
+            for offer in asked
+            if offer.tag not in waits and all(one.version.tag != offer.tag for one in self._batch.kept(offer.key))
+        ]
+        return tuple(lacking[:MAX_WANTED])
+
+    def _will_move(self, page: Page, state: PeerState, policy: Policy) -> bool:
+        return (
+            page.to is not None
+            and current_cursor(state, page.life, policy) == page.after
+            and page.made_for == self._batch.life.actor
+            and not self._wanted(page.offers, policy)
+        )
+
+    def _is_new_life(self, page: Page, state: PeerState) -> bool:
+        return bool(state.held) and all(held.life != page.life for held in state.held)
+
+    def _rolled_state(self, state: PeerState, peer: str) -> PeerState:
+        """Forget all cursors where a rollback was proven: they may cover what this store no longer has."""
+        if not any(alarm.kind == "rolled_back" for alarm in self._alarms):
+            return state
+        forget_cursors(self._ledger)
+        return self._ledger.peer(peer)
+
+    def _finished(
+        self, page: Page, state: PeerState, policy: Policy, step: int, hindered: bool, expected: bool
+    ) -> tuple[PeerState, bool]:
+        """Step (7)."""
+        settled = state.generation - state.generation % 2
+        may = (
+            page.to is not None
+            and not hindered
+            and current_cursor(state, page.life, policy) == page.after
+            and page.made_for == self._batch.life.actor
+        )
+        if not may:
+            # Versions of this page may carry a giver that counted on the move.
+            counted_on = expected or state.generation % 2
+            return replace(state, generation=voided(settled) if counted_on else settled), False
+        assert page.to is not None
+        others = tuple(held for held in state.held if held.life != page.life)
+        moved = Held(page.life, page.to, policy.tag)
+        return PeerState(page.peer, settled + step, (moved, *others)[:MAX_HELD]), True
+
+
+def current_cursor(state: PeerState, life: str, policy: Policy) -> str | None:
+    """Our cursor on this life of a peer; a life not seen before begins with the last one moved."""
+    for held in state.held:
+        if held.life == life:
+            return held.cursor if held.scope == policy.tag else None
+    if state.held and state.held[0].scope == policy.tag:
+        return state.held[0].cursor
+    return None
+
+
+def forget_cursors(ledger: Ledger) -> None:
+    """Read every peer from the start again, and void all givers."""
+    for state in ledger.peers():
+        ledger.put_peer(replace(state, generation=voided(state.generation), held=()))
+
+
+def voided(generation: int) -> int:
+    """An even generation that no giver of a page begun under this one can have: a page adds at most 2."""
+    return generation - generation % 2 + 4
+
+
+def _skew(at: str, now: int) -> str:
+    ahead = (moment.microseconds(at) - now) // moment.SECOND
+    return f"its time lies {ahead} s in the future of this node, at most 300 s are believed; kept until it is due"

@@ -1,0 +1,171 @@
+"""From a record's bytes to a version and back: the only place that reads or writes an attestation.
+
+What a peer sends is never trusted to describe itself: limits, content digest and identity are computed here from the
+row. Unsigned records carry the attestation's clock, time and agent; signatures have their place in the same object.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sync import clock as clocks
+from sync import moment
+from sync.canonical import TOMBSTONE_CONTENT, content_digest
+from sync.clock import Clock
+from sync.memory import Memory, Tombstone, agent_fault, id_fault, memory_fault, namespace_fault
+from sync.version import Kind, Version
+
+ATTESTATION_VERSION = 1
+
+_memory = msgspec.json.Decoder(Memory)
+_tombstone = msgspec.json.Decoder(Tombstone)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that was not taken, and why. `detail` is a sentence for the sender's operator."""
+
+    id: str
+    kind: Kind
+    reason: str
+    """`limits`, `malformed`, `bad_attestation`, `scope`, `clock_skew` or `unsupported`."""
+    detail: str
+
+
+def read(raw: bytes, kind: Kind) -> Version | Refused:
+    """One record as a peer sent it: JSON, UTF-8. Never raises."""
+    try:
+        return _read_memory(_memory.decode(raw)) if kind == "m" else _read_tombstone(_tombstone.decode(raw))
+    except RecursionError:
+        return Refused("", kind, "malformed", "the record is nested too deeply")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
+        return Refused(_id_of(raw), kind, "malformed", f"not a record: {error}")
+
+
+def load(doc: bytes) -> Memory:
+    """The memory in a version's own document (which this room wrote)."""
+    return _memory.decode(doc)
+
+
+def agent_of(version: Version) -> str:
+    """The agent that the version's attestation names as its writer."""
+    if version.kind == "t":
+        return str(_tombstone.decode(version.doc).attestation["agent"])
+    return str(_memory.decode(version.doc).metadata["attestation"]["agent"])
+
+
+def memory_version(memory: Memory, agent: str, clock: Clock) -> Version:
+    """A version of a memory that satisfies its limits. Its document is the normalised record with its attestation."""
+    memory.access_count = 0  # local bookkeeping: no part of what is replicated
+    memory.last_accessed_at = msgspec.UNSET
+    if memory.expires_at is None:
+        memory.expires_at = msgspec.UNSET
+    memory.metadata.setdefault("agent_id", agent)
+    content = content_digest(memory)
+    memory.metadata["attestation"] = _attestation(agent, content.hex(), memory.updated_at, clock)
+    return _version(memory, clock, content)
+
+
+def tombstone_version(namespace: str, record_id: str, at: str, agent: str, clock: Clock) -> Version:
+    """The version that a delete makes."""
+    stone = Tombstone(
+        id=record_id, namespace=namespace, deleted_at=at, attestation=_attestation(agent, None, at, clock)
+    )
+    return Version(namespace, record_id, "t", at, clock, TOMBSTONE_CONTENT, b"", _encode(stone))
+
+
+def _read_memory(memory: Memory) -> Version | Refused:
+    if fault := memory_fault(memory):
+        return Refused(memory.id[:128], "m", "limits", fault)
+    content = content_digest(memory)
+    found = _read_attestation(memory.metadata.get("attestation"), content.hex(), memory.updated_at)
+    if isinstance(found, _Fault):
+        return Refused(memory.id, "m", found.reason, found.detail)
+    memory.access_count = 0
+    memory.last_accessed_at = msgspec.UNSET
+    if memory.expires_at is None:
+        memory.expires_at = msgspec.UNSET
+    return _version(memory, found, content)
+
+
+def _read_tombstone(stone: Tombstone) -> Version | Refused:
+    fault = id_fault(stone.id) or namespace_fault(stone.namespace)
+    if fault is None and not moment.is_canonical(stone.deleted_at):
+        fault = f"deleted_at: {stone.deleted_at[:40]!r}, expected the form 2026-01-31T12:00:00.000000+00:00"
+    if fault is not None:
+        return Refused(stone.id[:128], "t", "limits", fault)
+    found = _read_attestation(stone.attestation, None, stone.deleted_at)
+    if isinstance(found, _Fault):
+        return Refused(stone.id, "t", found.reason, found.detail)
+    return Version(stone.namespace, stone.id, "t", stone.deleted_at, found, TOMBSTONE_CONTENT, b"", _encode(stone))
+
+
+def _version(memory: Memory, clock: Clock, content: bytes) -> Version:
+    return Version(
+        memory.namespace,
+        memory.id,
+        "m",
+        memory.updated_at,
+        clock,
+        content,
+        b"",
+        _encode(memory),
+        memory.title,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    reason: str
+    detail: str
+
+
+def _attestation(agent: str, content: str | None, at: str, clock: Clock) -> dict[str, Any]:
+    attestation: dict[str, Any] = {"v": ATTESTATION_VERSION, "agent": agent}
+    if content is not None:
+        attestation["content"] = content
+    attestation["at"] = at
+    attestation["clock"] = dict(clock)
+    return attestation
+
+
+_MEMORY_KEYS = frozenset(("v", "agent", "content", "at", "clock"))
+_TOMBSTONE_KEYS = _MEMORY_KEYS - {"content"}
+
+
+def _read_attestation(found: Any, content: str | None, at: str) -> Clock | _Fault:
+    expected = _TOMBSTONE_KEYS if content is None else _MEMORY_KEYS
+    if not isinstance(found, dict):
+        return _Fault("bad_attestation", "metadata.attestation: none found, an object expected")
+    if found.keys() != expected:
+        odd = ", ".join(sorted(map(str, found.keys() ^ expected)))[:80]
+        return _Fault(
+            "bad_attestation", f"attestation: {odd} missing or not known, exactly {sorted(expected)} expected"
+        )
+    if found["v"] != ATTESTATION_VERSION:
+        return _Fault("unsupported", f"attestation: version {str(found['v'])[:20]}, {ATTESTATION_VERSION} expected")
+    agent, clock = found["agent"], found["clock"]
+    if not isinstance(agent, str) or agent_fault(agent):
+        return _Fault("bad_attestation", "attestation.agent: not an agent id")
+    if found["at"] != at:
+        return _Fault("bad_attestation", "attestation.at: differs from the record's own time")
+    if found.get("content") != content:
+        return _Fault("bad_attestation", "attestation.content: is not the digest of this record's content")
+    if not isinstance(clock, dict) or not all(type(counter) is int for counter in clock.values()):
+        return _Fault("bad_attestation", "attestation.clock: expected actor to counter")
+    fault = clocks.fault(clock)
+    return _Fault("limits", fault) if fault else clock
+
+
+class _Named(msgspec.Struct):
+    id: str = ""
+
+
+def _id_of(raw: bytes) -> str:
+    # Only to name a refused record to its sender: a record without a readable id is named by nothing.
+    try:
+        return msgspec.json.decode(raw, type=_Named).id[:128]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
