@@ -36,9 +36,12 @@ class Engine:
     def begin_life(self, ledger: Ledger, now: int, reason: str) -> int:
         """Begin a life (at every start, and when the wall clock jumped) and re-write what we keep of our own future.
 
-        Returns how many records were re-written.
+        A jump may be a machine that was rolled back while it ran: what was received between the jump and its
+        discovery came under the old life, so no cursor reached then is trusted. Returns how many were re-written.
         """
         batch = Batch(ledger)
+        if reason == lives.CLOCK_JUMP:
+            forget_cursors(ledger)
         batch.begin_life(self._mint(batch.issued, reason))
         future = ledger.own_after(moment.text(now + writes.SKEW_BOUND))
         for key in future:

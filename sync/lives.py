@@ -1,10 +1,10 @@
 """The lives of a store (protocol section 4, *Actor*): when one begins, and whose counter a clock's entry is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from sync import clock as clocks
-from sync.clock import Clock
 from sync.ports import Life
+from sync.version import Version
 
 START = "start"
 CLOCK_JUMP = "clock_jump"
@@ -35,7 +35,16 @@ def last_rollback(lives: Sequence[Life]) -> int:
     return 0
 
 
-def author(clock: Clock, own: Mapping[str, int]) -> str | None:
-    """Which of our lives wrote a version of ours: the one whose counter names the greatest number."""
-    mine = [actor for actor in clock if actor in own]
-    return max(mine, key=lambda actor: clocks.number_of(clock[actor]), default=None)
+def issued_by(life: Life, version: Version) -> bool:
+    """True where the version's claim on this life of ours is one that only this store can have made."""
+    claim = version.clock[life.actor]
+    return clocks.counter(life.secret, *version.key, clocks.number_of(claim)) == claim
+
+
+def author(version: Version, lives: Sequence[Life]) -> str | None:
+    """Which of our lives wrote a version of ours: of the true claims on them, the one with the greatest number.
+
+    The claims are checked again here: a lie about an older life, once accepted, lives on in the clocks of later writes.
+    """
+    true = [life.actor for life in lives if life.actor in version.clock and issued_by(life, version)]
+    return max(true, key=lambda actor: clocks.number_of(version.clock[actor]), default=None)

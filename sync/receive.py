@@ -233,7 +233,7 @@ class Receiver:
             index = self._own[actor]
             life = batch.lives[index]
             number = clocks.number_of(claim)
-            if clocks.counter(life.secret, *version.key, number) != claim:
+            if not lives.issued_by(life, version):
                 lied.add(actor)
                 continue
             end = batch.issued if index + 1 == len(batch.lives) else batch.lives[index + 1].began_after
@@ -242,7 +242,7 @@ class Receiver:
                 self._alarm("rolled_back", peer, "a version proves that this store once held writes that it lacks now")
         if not lied:
             return
-        mine = [one for one in hidden if one.giver is None and lives.author(one.version.clock, self._own) in lied]
+        mine = [one for one in hidden if one.giver is None and lives.author(one.version, batch.lives) in lied]
         if batch.life.actor in lied:
             self._begin_life(lives.FORGED_CLAIM)
         for one in mine:

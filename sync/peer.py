@@ -1,0 +1,224 @@
+"""One peer, seen from here: when to push, when to pull, when to wait. Time is an argument; no I/O (as in aioquic).
+
+Two lanes, each with at most one request in flight. What commits while a push is under way goes in the next; nothing
+queues up, since what is still to be sent is always "the feed after the receiver's cursor".
+
+    push lane   unknown ──hello──▶ in step ──commit──▶ behind ──push──▶ in step
+    pull lane   due ──since──▶ (more: due again at once) ──▶ waits for its period
+
+A failure puts both lanes off: the wait doubles up to a limit, with jitter, and traffic arriving from the peer ends it.
+The driver calls: `poll(now)` for what to do, `…_done` or `failed` when it was done, `timer()` for when to poll again.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sync.errors import LocalError
+
+PATIENCE = 2
+"""Pushes in a row that may move nothing before the next one waits."""
+
+
+class Action(enum.Enum):
+    """What to do next on a lane."""
+
+    PUSH = "push"
+    """Cut a page after the view's `have` and send it; a hello where there is no view."""
+    PULL = "pull"
+    """Ask for what comes after our cursor."""
+
+
+class Health(enum.Enum):
+    """What an operator wants to know first."""
+
+    STARTING = "starting"
+    IN_STEP = "in_step"
+    BEHIND = "behind"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often and how patiently. All in seconds."""
+
+    period: float = 30.0
+    """Between pulls, and between hellos on a push lane that has nothing to say."""
+    first_retry: float = 0.25
+    longest_retry: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What we know of the receiver, from its last answer: its cursor on us and its life."""
+
+    have: str | None
+    life: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the last attempt failed."""
+
+    code: str
+    text: str
+    since: float
+    attempts: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    on: bool
+    busy: bool = False
+    due_at: float = 0.0
+
+
+class PeerMachine:
+    """Decides for one peer. `jitter` gives numbers in [0, 1)."""
+
+    def __init__(self, *, push: bool, pull: bool, pace: Pace, jitter: Callable[[], float]) -> None:
+        self._pace = pace
+        self._jitter = jitter
+        self._push = _Lane(push)
+        self._pull = _Lane(pull)
+        self._retry_at = 0.0
+        self._attempts = 0
+        self._covered = -1  # the feed number up to which the receiver is known to have seen us
+        self._last = 0  # the feed number at our last commit
+        self._pulled: bool | None = None  # None: never; False: there was more; True: to the end
+        self._stalls = 0
+        self._resume_at = 0.0
+        self._wanted: frozenset[bytes] = frozenset()
+        self.view: View | None = None
+        self.trouble: Trouble | None = None
+        self.in_step_since: float | None = None
+
+    # --- what happened
+
+    def committed(self, number: int) -> None:
+        """Our feed stands at `number` now."""
+        self._last = max(self._last, number)
+
+    def heard_from(self, now: float) -> None:
+        """A request from this peer arrived: it is up, so do not sit out a wait, and ask what we missed."""
+        if self._attempts:
+            self._attempts = 0
+            self._retry_at = self._resume_at = now
+            self._pull.due_at = now
+
+    def push_done(self, now: float, view: View, covered: int, wanted: frozenset[bytes]) -> None:
+        """The peer answered a push or a hello. `covered`: the number in its `have`, judged by our feed; 0 for none."""
+        self._end(self._push, now)
+        if self.view is not None and self.view.life != view.life:
+            self._pull.due_at = now  # it was restarted: whatever it says of itself may have changed
+        self._note_progress(now, view, wanted)
+        self.view = view
+        self._covered = covered
+        self._wanted = wanted
+        self._push.due_at = now + self._period()
+        self._note_step(now)
+
+    def pull_done(self, now: float, more: bool) -> None:
+        """An answer to since was applied."""
+        self._end(self._pull, now)
+        self._pulled = not more
+        self._pull.due_at = now if more else now + self._period()
+        self._note_step(now)
+
+    def failed(self, now: float, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:
+        """A request could not be made, or its answer could not be used. `retry_after`: what the peer asked for, s."""
+        lane = self._lane(action)
+        if not lane.busy:
+            raise LocalError(f"{action.value} failed but was not under way")
+        lane.busy = False
+        self._attempts += 1
+        wait = min(self._pace.longest_retry, self._pace.first_retry * 2.0 ** min(self._attempts - 1, 32))
+        self._retry_at = now + max(retry_after, wait * (0.5 + 0.5 * self._jitter()))
+        since = self.trouble.since if self.trouble is not None else now
+        self.trouble = Trouble(code, text, since, self._attempts)
+        self.in_step_since = None
+        if action is Action.PUSH:
+            self.view = None  # it may have been restarted or restored: ask again before sending more
+            self._wanted = frozenset()
+
+    # --- what to do
+
+    def poll(self, now: float) -> tuple[Action, ...]:
+        """What to start now; the lanes named are busy from here on."""
+        if now < self._retry_at:
+            return ()
+        actions = []
+        for action, lane in ((Action.PUSH, self._push), (Action.PULL, self._pull)):
+            if lane.on and not lane.busy and now >= self._start_at(action):
+                lane.busy = True
+                actions.append(action)
+                if self._attempts:
+                    break  # one probe is enough until the peer answers
+        return tuple(actions)
+
+    def timer(self) -> float | None:
+        """When to poll again if nothing happens before; None where only an event can change anything."""
+        waits = [
+            max(self._retry_at, self._start_at(action))
+            for action, lane in ((Action.PUSH, self._push), (Action.PULL, self._pull))
+            if lane.on and not lane.busy
+        ]
+        return min(waits, default=None)
+
+    @property
+    def wanted(self) -> frozenset[bytes]:
+        """Tags that the receiver asked for among what was offered."""
+        return self._wanted
+
+    @property
+    def behind(self) -> int:
+        """How many numbers of our feed the receiver has not confirmed."""
+        return max(0, self._last - max(0, self._covered)) if self._push.on else 0
+
+    @property
+    def health(self) -> Health:
+        """In step means: it has confirmed all of ours, and the last pull got all of its."""
+        if self.trouble is not None:
+            return Health.FAILING
+        if (self._push.on and self.view is None) or (self._pull.on and self._pulled is None):
+            return Health.STARTING
+        if self.behind or self._pulled is False:
+            return Health.BEHIND
+        return Health.IN_STEP
+
+    def _start_at(self, action: Action) -> float:
+        if action is Action.PUSH and (self.view is None or self._covered < self._last):
+            return self._resume_at
+        return self._lane(action).due_at
+
+    def _note_progress(self, now: float, view: View, wanted: frozenset[bytes]) -> None:
+        """A receiver that answers but takes nothing (its waiting table is full, say) is asked ever more rarely."""
+        stuck = self.view is not None and view == self.view and (not wanted or wanted == self._wanted)
+        self._stalls = self._stalls + 1 if stuck and self._covered < self._last else 0
+        if self._stalls < PATIENCE:
+            self._resume_at = 0.0
+        else:
+            wait = self._pace.first_retry * 2.0 ** min(self._stalls - PATIENCE, 32)
+            self._resume_at = now + min(self._pace.longest_retry, wait)
+
+    def _lane(self, action: Action) -> _Lane:
+        return self._push if action is Action.PUSH else self._pull
+
+    def _end(self, lane: _Lane, now: float) -> None:
+        if not lane.busy:
+            raise LocalError("an answer arrived for a request that was not under way")
+        lane.busy = False
+        if self._attempts:
+            self._pull.due_at = now  # back after a failure: catch up without waiting for the period
+        self._attempts = 0
+        self._retry_at = 0.0
+        self.trouble = None
+
+    def _note_step(self, now: float) -> None:
+        if self.health is not Health.IN_STEP:
+            self.in_step_since = None
+        elif self.in_step_since is None:
+            self.in_step_since = now
+
+    def _period(self) -> float:
+        return self._pace.period * (0.9 + 0.2 * self._jitter())
