@@ -1,4 +1,4 @@
-"""Several nodes of the real `sync` code in one process: virtual time, a network that loses, doubles, delays and reorders.
+"""Nodes of the real `sync` code in one process: virtual time, a network that loses, doubles, delays and reorders.
 
 The oracle is the true ancestor set of every write, recorded beside the code under test: after healing, what each node
 keeps must be exactly the maximal elements of all that reached it. It never looks at a clock of the protocol.
@@ -17,10 +17,10 @@ from memory_store import MemoryStore
 
 from sync import lives, wire
 from sync.batch import Batch
-from sync.draft import Fields
+from sync.draft import Fields, new_memory
 from sync.engine import Engine
 from sync.ports import Kept
-from sync.receive import Page, Part, Policy, Taken
+from sync.receive import Page, Part, Policy, Taken, current_cursor
 from sync.record import memory_version
 from sync.scope import Globs
 from sync.serve import Ask, Cut, RolledBack
@@ -247,8 +247,6 @@ class World:
             self.queue.append(message)
 
     def _have(self, receiver: Node, sender: Node) -> str | None:
-        from sync.receive import current_cursor
-
         return current_cursor(receiver.store.peer(sender.peer), sender.life, self._policy(receiver, sender))
 
     def _arrive(self, message: Message, *, answered: bool, torn: bool = False) -> None:
@@ -303,9 +301,6 @@ class World:
         number = max(1, self.nodes[victim].store.position().number + ahead)
         clock = {life.actor: number << 20 | self.random.getrandbits(20), liar: self.random.randrange(1, 2**40)}
         fields = Fields(namespace=namespace, title=title, content=f"forged {self.random.random()}")
-        from sync.draft import new_memory
-        from sync.ids import memory_id
-
         memory = new_memory(fields, memory_id(namespace, title, 0), self.now)
         version = memory_version(memory, "agent:liar", clock)
         self.versions[version.tag] = version
