@@ -19,6 +19,7 @@ from sync import lives, wire
 from sync.batch import Batch
 from sync.draft import Fields, new_memory
 from sync.engine import Engine
+from sync.ids import memory_id
 from sync.ports import Kept
 from sync.receive import Page, Part, Policy, Taken, current_cursor
 from sync.record import memory_version
