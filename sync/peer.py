@@ -18,6 +18,8 @@ from sync.errors import LocalError
 
 PATIENCE = 2
 """Pushes in a row that may move nothing before the next one waits."""
+LULL = 1.0
+"""Seconds after which the receiver's cursor is moved over what was not for it."""
 
 
 class Action(enum.Enum):
@@ -87,6 +89,7 @@ class PeerMachine:
         self._last = 0  # the feed number at our last commit
         self._pulled: bool | None = None  # None: never; False: there was more; True: to the end
         self._stalls = 0
+        self._due = False
         self._resume_at = 0.0
         self._wanted: frozenset[bytes] = frozenset()
         self.view: View | None = None
@@ -99,12 +102,31 @@ class PeerMachine:
         """Our feed stands at `number` now."""
         self._last = max(self._last, number)
 
-    def heard_from(self, now: float) -> None:
-        """A request from this peer arrived: it is up, so do not sit out a wait, and ask what we missed."""
-        if self._attempts:
-            self._attempts = 0
-            self._retry_at = self._resume_at = now
-            self._pull.due_at = now
+    def heard_from(self, now: float) -> bool:
+        """A request from this peer arrived: it is up, so do not sit out a wait. True where there was one."""
+        if not self._attempts:
+            return False
+        self._attempts = 0
+        self._retry_at = self._resume_at = now
+        self._pull.due_at = now  # ask what we missed
+        return True
+
+    def push_put_off(self, now: float, covered: int) -> None:
+        """The page was empty: all up to `covered` came from the peer itself, or is not for it. It can wait a little.
+
+        The receiver's cursor stays behind until something is sent, so an empty page is sent when the lane is due.
+        """
+        if not self.may_put_off:
+            raise LocalError("an empty page was put off although the lane was due")
+        self._end(self._push, now)
+        self._covered = covered
+        self._push.due_at = min(self._push.due_at, now + LULL)
+        self._note_step(now)
+
+    @property
+    def may_put_off(self) -> bool:
+        """True where the push under way was started by news, and not because the lane was due."""
+        return self.view is not None and not self._due
 
     def push_done(self, now: float, view: View, covered: int, wanted: frozenset[bytes]) -> None:
         """The peer answered a push or a hello. `covered`: the number in its `have`, judged by our feed; 0 for none."""
@@ -151,6 +173,8 @@ class PeerMachine:
         for action, lane in ((Action.PUSH, self._push), (Action.PULL, self._pull)):
             if lane.on and not lane.busy and now >= self._start_at(action):
                 lane.busy = True
+                if action is Action.PUSH:
+                    self._due = now >= lane.due_at
                 actions.append(action)
                 if self._attempts:
                     break  # one probe is enough until the peer answers

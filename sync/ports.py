@@ -194,6 +194,10 @@ class FeedPage:
     def more(self) -> bool:
         return self.last < self.top
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.count and not self.offers
+
 
 class FeedReader(Protocol):
     """One consistent read of the store."""

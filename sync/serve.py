@@ -43,6 +43,8 @@ class Cut:
     reset: bool
     number: int
     """The feed number that `to` goes on from."""
+    span: int
+    """How many numbers of the feed it covers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def cut(reader: FeedReader, ask: Ask, confirmed: Confirmed, *, judged: bool = Fa
     )
     page = reader.page(request)
     to = Cursor(lives[-1].actor, page.last, page.top, page.head, ask.scope.tag)
-    return Cut(page, lives[-1].actor, ask.cursor, to.text, ask.made_for, at.reset, page.last)
+    return Cut(page, lives[-1].actor, ask.cursor, to.text, ask.made_for, at.reset, page.last, page.last - at.after)
 
 
 def _skippable(reader: FeedReader, ask: Ask, confirmed: Confirmed) -> int:

@@ -1,0 +1,106 @@
+"""Requests to one peer: HTTP over the pinned TLS connection, with bounded answers. Knows no record and no rule."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from ssl import SSLContext
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from sync.wire import MAX_BODY
+
+CONNECT_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a status and at most `MAX_BODY` bytes (plus the envelope)."""
+
+    status: int
+    body: bytes
+    retry_after: float
+    """Seconds that the peer asked us to wait; 0 where it did not say."""
+
+
+class AnswerTooLargeError(Exception):
+    """A peer sent more than any answer may have."""
+
+
+class Dialer:
+    """Keeps connections to one peer. `context` is asked for each new connection, so a rotated identity takes effect."""
+
+    def __init__(self, url: str, context: Callable[[], SSLContext], timeout: float) -> None:
+        self._url = url.rstrip("/")
+        self._context = context
+        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=CONNECT_TIMEOUT)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def get(self, path: str, query: dict[str, str]) -> Answer:
+        """Raises aiohttp.ClientError, OSError or TimeoutError where no answer comes, AnswerTooLargeError."""
+        return await self._request("GET", path, params=query)
+
+    async def post(self, path: str, body: bytes) -> Answer:
+        """Send JSON. Raises as `get` does."""
+        return await self._request("POST", path, data=body)
+
+    async def _request(
+        self, method: str, path: str, params: dict[str, str] | None = None, data: bytes | None = None
+    ) -> Answer:
+        session = self._session or self._open()
+        headers = {"Content-Type": "application/json"} if data is not None else None
+        async with session.request(
+            method,
+            self._url + path,
+            params=params,
+            data=data,
+            headers=headers,
+            ssl=self._context(),
+            allow_redirects=False,
+        ) as response:
+            body = await self._body(response)
+            return Answer(response.status, body, _seconds(response.headers.get("Retry-After")))
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = MAX_BODY + 65_536
+        if (response.content_length or 0) > limit:
+            raise AnswerTooLargeError(f"the answer has {response.content_length} bytes, at most {limit} are taken")
+        parts, size = [], 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > limit:
+                raise AnswerTooLargeError(f"the answer has more than {limit} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    def _open(self) -> aiohttp.ClientSession:
+        # Two lanes a peer; no cookies, no proxy from the environment, and no second attempt behind our back.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=2, keepalive_timeout=60),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        )
+        return self._session
+
+    async def close(self) -> None:
+        """Close all connections to the peer."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+            await asyncio.sleep(0)  # lets the transports send their close_notify
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else 0.0

@@ -1,0 +1,220 @@
+"""Pages in and pages out: the engine's decisions carried out on the store. Knows no HTTP.
+
+Pages come in slices of `SLICE` records, each its own transaction, so that a local write waits for one slice and not for
+a whole page. Pages of one peer are applied one after the other.
+"""
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from node.peers import PeerBook
+from node.timekeeper import Timekeeper
+from sync import lives
+from sync.engine import Engine
+from sync.feed import Cursor, resolve
+from sync.ports import FeedPage, FeedReader, Ledger, PeerState
+from sync.receive import Alarm, Page, Part, Policy, Taken, current_cursor
+from sync.serve import Ask, Cut, RolledBack
+from sync.wire import Incoming
+
+if TYPE_CHECKING:
+    from node.store import Store
+
+SLICE = 100
+"""Records of one transaction: about 10 ms of the writer's time (facts of measurement in docs/decisions)."""
+MAX_AHEAD = 32
+"""Peers for which one page is cut ahead."""
+
+log = structlog.get_logger("sync")
+
+
+class Exchange:
+    """The meeting place of store, engine and peers."""
+
+    def __init__(self, store: "Store", engine: Engine, book: PeerBook, clock: Timekeeper) -> None:
+        self._store = store
+        self._engine = engine
+        self._clock = clock
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._ahead: dict[str, tuple[Ask, int, asyncio.Task[Cut | RolledBack]]] = {}
+        self._epoch = 0  # of everything that decides which versions may be left out of a page
+        self.book = book
+        self.alarms: dict[tuple[str, str], tuple[Alarm, int]] = {}
+
+    @property
+    def life(self) -> str:
+        """Our live life."""
+        return self._store.lives[-1].actor
+
+    # --- lives
+
+    async def start(self) -> int:
+        """Begin a life before the first write. Returns how many records from our own future were re-written."""
+        return await self._begin_life(lives.START)
+
+    async def check_clock(self) -> None:
+        """Begin a new life where the wall clock jumped."""
+        jump = self._clock.jumped()
+        if jump:
+            rewritten = await self._begin_life(lives.CLOCK_JUMP)
+            log.warning("clock.jumped", seconds=round(jump / 1e6, 3), rewritten=rewritten)
+
+    async def _begin_life(self, reason: str) -> int:
+        self._epoch += 1
+        return await self._store.writer.run(lambda ledger: self._engine.begin_life(ledger, self._clock.now(), reason))
+
+    # --- pages in
+
+    async def receive(self, incoming: Incoming) -> Taken:
+        """Apply a page. Returns once all of it is on disk."""
+        await self.check_clock()
+        page = incoming.page
+        policy = self.book.policy(page.peer)
+        versions = incoming.versions
+        async with self._locks[page.peer]:
+            if not versions and not page.offers and page.to is None:  # a hello
+                return Taken(have=await self.have(page.peer, page.life), life=self.life)
+            if not versions and not page.offers and not page.reset and await self._is_settled(page, policy):
+                taken = Taken(have=page.to, moved=True, life=self.life)
+            else:
+                taken = await self._apply(page, versions, policy)
+        self._note(page.peer, (*taken.alarms, *self._engine.received(page, taken, self._clock.now())))
+        for name in incoming.alarms:
+            self._note(page.peer, (Alarm(name, page.peer, "reported by that peer about this node"),))
+        return taken
+
+    async def _apply(self, page: Page, versions: tuple[object, ...], policy: Policy) -> Taken:
+        self._epoch += 1
+        taken = Taken()
+        starts = range(0, len(versions), SLICE) or range(1)
+        for start in starts:
+            part = Part(versions[start : start + SLICE], start == 0, start + SLICE >= len(versions))  # type: ignore[arg-type]
+            before = taken
+
+            def apply(ledger: Ledger, part: Part = part, before: Taken = before) -> Taken:
+                return self._engine.receive(ledger, page, part, policy, before, self._clock.now())
+
+            taken = taken.joined(await self._store.writer.run(apply, bulk=len(part.versions) > 8))
+        self._epoch += 1
+        return taken
+
+    async def _is_settled(self, page: Page, policy: Policy) -> bool:
+        """True for a page that says only what we know: its cursor is the one that we hold. It needs no transaction."""
+        if page.to is None or page.to != page.after or page.made_for != self.life:
+            return False
+        state = await self._peer_state(page.peer)
+        return state.generation % 2 == 0 and any(
+            held.life == page.life and held.scope == policy.tag and held.cursor == page.to for held in state.held
+        )
+
+    async def have(self, peer: str, life: str) -> str | None:
+        """Our cursor on this life of a peer."""
+        return current_cursor(await self._peer_state(peer), life, self.book.policy(peer))
+
+    async def last_held(self, peer: str) -> str | None:
+        """Our cursor on the life that we last heard of."""
+        state = await self._peer_state(peer)
+        return current_cursor(state, state.held[0].life, self.book.policy(peer)) if state.held else None
+
+    async def _peer_state(self, peer: str) -> PeerState:
+        return await self._store.reader.run(lambda reader: reader.peer(peer))
+
+    async def retry_waiting(self) -> int:
+        """Judge again what waited in the future until now. Returns how many versions were taken."""
+        taken = await self._store.writer.run(
+            lambda ledger: self._engine.due(ledger, self.book.write_scope, self._clock.now())
+        )
+        self._note("", taken.alarms)
+        return taken.applied
+
+    # --- pages out
+
+    async def cut(self, ask: Ask) -> Cut:
+        """A page of our feed for a peer. Raises RemoteError `bad_cursor`."""
+        await self.check_clock()
+        idle = self._idle(ask)
+        if idle is not None:
+            return idle
+        result = await self._cut_ahead(ask) or await self._read(ask)
+        if isinstance(result, RolledBack):
+            self._epoch += 1
+            alarms = await self._store.writer.run(
+                lambda ledger: self._engine.rolled_back(ledger, ask.peer, self._clock.now())
+            )
+            self._note(ask.peer, alarms)
+            result = await self._read(ask)
+            assert isinstance(result, Cut), "a peer is believed at most once an hour"
+        if result.page.more:
+            self._read_ahead(replace(ask, cursor=result.to))
+        return result
+
+    def _idle(self, ask: Ask) -> Cut | None:
+        """The answer where nothing is new, from memory alone: no statement touches the store."""
+        if ask.cursor is None:
+            return None
+        cursor = Cursor.parse(ask.cursor)
+        position, life = self._store.position, self.life
+        here = Cursor(life, position.number, position.number, position.head, ask.scope.tag)
+        if cursor != here:
+            return None
+        page = FeedPage(b"", b"", 0, b"", position.number, position.number, position.head, None, None)
+        return Cut(page, life, ask.cursor, ask.cursor, ask.made_for, False, position.number, 0)
+
+    async def _read(self, ask: Ask) -> Cut | RolledBack:
+        def read(reader: FeedReader) -> Cut | RolledBack:
+            return self._engine.cut(reader, ask, self._clock.now())
+
+        return await self._store.reader.run(read)
+
+    def _read_ahead(self, ask: Ask) -> None:
+        if len(self._ahead) >= MAX_AHEAD and ask.peer not in self._ahead:
+            return
+        task = asyncio.get_running_loop().create_task(self._read(ask))
+        self._ahead[ask.peer] = (ask, self._epoch, task)
+
+    async def _cut_ahead(self, ask: Ask) -> Cut | RolledBack | None:
+        found = self._ahead.pop(ask.peer, None)
+        if found is None:
+            return None
+        expected, epoch, task = found
+        result = await task
+        # Only what decides about leaving versions out can make the page wrong: rows that came since are after it.
+        return result if expected == ask and epoch == self._epoch else None
+
+    async def covered(self, ask: Ask) -> int:
+        """The number that a peer's cursor on us goes on from, judged as for a page; 0 where it would start over."""
+        if ask.cursor is None:
+            return 0
+        cursor = Cursor.parse(ask.cursor)
+
+        def judge(reader: FeedReader) -> int:
+            position = reader.position()
+            at = resolve(cursor, reader.lives(), position, reader.head_at, ask.scope.tag)
+            return min(at.after, position.number)
+
+        return await self._store.reader.run(judge)
+
+    # --- alarms
+
+    def _note(self, peer: str, alarms: tuple[Alarm, ...]) -> None:
+        for alarm in alarms:
+            label = self.book.find(peer).name if peer else ""
+            self.alarms[alarm.kind, peer] = (alarm, self._clock.now())
+            log.warning(f"alarm.{alarm.kind}", peer=label, reason=alarm.detail)
+
+    async def close(self) -> None:
+        """Wait for pages that are being cut ahead."""
+        tasks = [task for _, _, task in self._ahead.values()]
+        self._ahead.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def new_engine(agent: str, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Engine:
+    """An engine over the system's randomness."""
+    return Engine(agent, random_bytes)

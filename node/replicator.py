@@ -1,0 +1,259 @@
+"""Keeps one peer in step: carries out what its `PeerMachine` decides, over HTTP."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import msgspec
+import structlog
+
+from node.dialer import Answer, AnswerTooLargeError, Dialer
+from node.exchange import Exchange
+from node.peers import Peer
+from sync import wire
+from sync.errors import RemoteError
+from sync.peer import Action, Health, Pace, PeerMachine, View
+from sync.serve import Ask, Cut
+
+PUSH = "/api/v1/sync/push"
+SINCE = "/api/v1/sync/since"
+INLINE_BYTES = 16_384
+"""A body up to this size is decoded on the event loop; larger ones go to a thread."""
+MAX_PUT_OFF = 256
+"""Numbers that a receiver's cursor may lag behind while there is nothing to tell it."""
+
+log = structlog.get_logger("sync")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a page may be."""
+
+    records: int = 500
+    bytes: int = 4 * 2**20
+
+
+class _FailedError(Exception):
+    """An exchange that did not work out; `code` is stable, the text is for the operator."""
+
+    def __init__(self, code: str, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Replicator:
+    """One peer that we call. `explain` turns a failed connection into (code, sentence)."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        exchange: Exchange,
+        dialer: Dialer,
+        agent: str,
+        limits: Limits,
+        pace: Pace,
+        explain: Callable[[BaseException], tuple[str, str]],
+    ) -> None:
+        self.peer = peer
+        self.machine = PeerMachine(push=peer.sends, pull=peer.receives, pace=pace, jitter=random.random)
+        self._exchange = exchange
+        self._dialer = dialer
+        self._agent = agent
+        self._limits = limits
+        self._explain = explain
+        self._wake = asyncio.Event()
+        self._work: set[asyncio.Task[None]] = set()
+        self._refused: dict[str, wire.RefusedEntry] = {}
+
+    def committed(self, number: int) -> None:
+        """Our feed stands at `number` now."""
+        self.machine.committed(number)
+        self._wake.set()
+
+    def heard_from(self) -> None:
+        """The peer called us."""
+        if self.machine.heard_from(time.monotonic()):
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                for action in self.machine.poll(time.monotonic()):
+                    task = asyncio.create_task(self._do(action), name=f"{action.value} {self.peer.name}")
+                    self._work.add(task)
+                    task.add_done_callback(self._done)
+                self._wake.clear()
+                await self._sleep()
+        finally:
+            for task in self._work:
+                task.cancel()
+            await asyncio.gather(*self._work, return_exceptions=True)
+            await self._dialer.close()
+
+    async def _sleep(self) -> None:
+        timer = self.machine.timer()
+        if timer is None:
+            await self._wake.wait()
+            return
+        delay = timer - time.monotonic()
+        if delay <= 0:
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), delay)
+        except TimeoutError:
+            return
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("sync.bug", peer=self.peer.name, exc_info=error)
+
+    async def _do(self, action: Action) -> None:
+        was = self.machine.health
+        try:
+            await (self._push() if action is Action.PUSH else self._pull())
+        except _FailedError as failure:
+            self._fail(action, failure.code, str(failure), failure.retry_after)
+        except RemoteError as error:
+            self._fail(action, error.code, f"the peer sent something illegal: {error}")
+        except AnswerTooLargeError as error:
+            self._fail(action, "answer_too_large", str(error))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._fail(action, *self._explain(error))
+        except Exception as error:
+            # Ours: a full disk, a bug. The lane must not stay busy for ever; the task's callback logs the trace.
+            self._fail(action, "internal", f"this node could not do its part ({type(error).__name__}); see its log")
+            raise
+        if self.machine.health is not was:
+            log.info("sync.health", peer=self.peer.name, now=self.machine.health.value, before=was.value)
+
+    def _fail(self, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:
+        before = self.machine.trouble
+        self.machine.failed(time.monotonic(), action, code, text, retry_after)
+        if before is None or before.code != code:  # once per kind of trouble, not once per attempt
+            log.warning("sync.failed", peer=self.peer.name, action=action.value, code=code, reason=text)
+
+    # --- push
+
+    async def _push(self) -> None:
+        view, wanted = self.machine.view, self.machine.wanted
+        if view is None:
+            await self._send(wire.encode_hello(self._agent, self._exchange.life), None)
+            return
+        cut = await self._exchange.cut(self._ask(view.have, view.life, wanted))
+        if cut.page.is_empty and cut.span < MAX_PUT_OFF and self.machine.may_put_off:
+            self.machine.push_put_off(time.monotonic(), cut.number)
+            return
+        await self._send(wire.encode_push(self._agent, cut), cut)
+
+    async def _send(self, body: bytes, cut: Cut | None) -> None:
+        answer = wire.decode_answer(self._checked(await self._dialer.post(PUSH, body)))
+        self._note_refusals(answer)
+        wanted = answer.wanted
+        if cut is not None and answer.have == cut.to:
+            covered = cut.number
+            if cut.page.more:
+                # A page with bodies holds fewer keys than one with offers: what it had no room for is wanted still.
+                wanted |= self.machine.wanted
+        else:
+            ask = self._ask(answer.have, answer.life, frozenset())
+            covered = await self._exchange.covered(ask)
+        self.machine.push_done(time.monotonic(), View(answer.have, answer.life), covered, wanted)
+
+    # --- pull
+
+    async def _pull(self) -> None:
+        cursor, life = await self._exchange.last_held(self.peer.fingerprint), self._exchange.life
+        query = {"limit": str(self._limits.records), "for": life}
+        if cursor is not None:
+            query["cursor"] = cursor
+        body = self._checked(await self._dialer.get(SINCE, query))
+        incoming = await _decoded(body, self.peer.fingerprint, cursor, life)
+        for refused in incoming.refused:
+            self._note_refusal(wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail))
+        taken = await self._exchange.receive(incoming)
+        more = incoming.more and (taken.moved or not taken.full)
+        self.machine.pull_done(time.monotonic(), more)
+
+    # --- both
+
+    def _ask(self, cursor: str | None, life: str, wanted: frozenset[bytes]) -> Ask:
+        return Ask(
+            self.peer.fingerprint,
+            cursor,
+            life,
+            self.peer.read,
+            self._exchange.book.policy(self.peer.fingerprint),
+            self._limits.records,
+            self._limits.bytes,
+            True,
+            wanted,
+        )
+
+    def _checked(self, answer: Answer) -> bytes:
+        if answer.status == 200:
+            return answer.body
+        raise _FailedError(f"http_{answer.status}", _complaint(answer.status, answer.body), answer.retry_after)
+
+    def _note_refusals(self, answer: wire.PushAnswer) -> None:
+        for entry in answer.refused:
+            self._note_refusal(entry)
+        for name in answer.alarms:
+            log.warning(f"alarm.{name}", peer=self.peer.name, reason="reported by that peer about this node")
+
+    def _note_refusal(self, entry: wire.RefusedEntry) -> None:
+        if entry.id not in self._refused and len(self._refused) < 1_000:
+            self._refused[entry.id] = entry
+            log.warning("sync.refused", peer=self.peer.name, id=entry.id, code=entry.reason, reason=entry.detail)
+
+    def status(self) -> dict[str, Any]:
+        """For `sync status`: in step or not, how far behind, since when, and why."""
+        machine, now = self.machine, time.monotonic()
+        trouble = machine.trouble
+        since = machine.in_step_since if machine.health is Health.IN_STEP else trouble.since if trouble else None
+        return {
+            "peer": self.peer.name,
+            "fingerprint": self.peer.fingerprint,
+            "url": self.peer.url,
+            "state": machine.health.value,
+            "behind": machine.behind,
+            "for_seconds": None if since is None else round(now - since, 1),
+            "code": trouble.code if trouble else None,
+            "reason": trouble.text if trouble else _reason(machine),
+            "attempts": trouble.attempts if trouble else 0,
+            "refused": len(self._refused),
+        }
+
+
+def _reason(machine: PeerMachine) -> str:
+    match machine.health:
+        case Health.STARTING:
+            return "waiting for the first answer"
+        case Health.BEHIND:
+            return (
+                f"{machine.behind} changes are still to be confirmed by the peer" if machine.behind else "still pulling"
+            )
+        case _:
+            return "everything was confirmed"
+
+
+def _complaint(status: int, body: bytes) -> str:
+    """What the peer says, or the status where it says nothing that can be read."""
+    try:
+        error = msgspec.json.decode(body, type=dict[str, Any]).get("error")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        error = None
+    return f"the peer answered {status}: {str(error)[:300]}" if error else f"the peer answered {status} and no reason"
+
+
+async def _decoded(body: bytes, peer: str, cursor: str | None, life: str) -> wire.Incoming:
+    if len(body) <= INLINE_BYTES:
+        return wire.decode_since(body, peer, cursor, life)
+    return await asyncio.to_thread(wire.decode_since, body, peer, cursor, life)
