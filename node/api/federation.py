@@ -1,0 +1,129 @@
+"""The federation listener's application: push, since, health. Nothing else exists there.
+
+Who is asking is the certificate that passed the gate, and only that; headers that claim an identity are not read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from tls.fingerprint import Fingerprint
+
+from node.api.errors import ApiError, guarded, json_response, raw_response, read_body
+from node.exchange import Exchange
+from node.peers import Peer
+from node.replicator import INLINE_BYTES
+from sync import wire
+from sync.scope import Globs
+from sync.serve import Ask
+
+PREFIX = "/api/v1"
+DEFAULT_LIMIT = 500
+MAX_LIMIT = 10_000
+BODY_PATIENCE = 30.0
+"""Seconds that a body may take to arrive."""
+MAX_PAGE_BYTES = 8 * 2**20
+_NOBODY = Globs(())
+
+log = structlog.get_logger("federation")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The peer behind a request."""
+
+    peer: Peer
+
+
+class Federation:
+    """Handlers over an `Exchange`. `heard_from(fingerprint)` is told of every request of a peer."""
+
+    def __init__(
+        self, exchange: Exchange, heard_from: Callable[[str], None], version: str, max_body: int = wire.MAX_BODY
+    ) -> None:
+        self._exchange = exchange
+        self._heard_from = heard_from
+        self._max_body = max_body
+        self._health = {"status": "ok", "service": "ai-memory", "version": version}
+
+    def application(self) -> web.Application:
+        """Routes; every other path or method is a 404 in the program's own error form."""
+        application = web.Application(client_max_size=self._max_body)
+        application.router.add_get(f"{PREFIX}/health", guarded(self.health), allow_head=False)
+        application.router.add_post(f"{PREFIX}/sync/push", guarded(self.push))
+        application.router.add_get(f"{PREFIX}/sync/since", guarded(self.since), allow_head=False)
+        application.router.add_route("*", "/{path:.*}", guarded(nothing_here))
+        return application
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        return json_response(self._health)
+
+    async def push(self, request: web.Request) -> web.StreamResponse:
+        peer = self._caller(request)
+        if not peer.receives:
+            raise ApiError(
+                "direction", "this node sends to you and takes nothing from you; its operator can change that"
+            )
+        body = await read_body(request, self._max_body, BODY_PATIENCE)
+        incoming = (
+            wire.decode_push(body, peer.fingerprint)
+            if len(body) <= INLINE_BYTES
+            else await asyncio.to_thread(wire.decode_push, body, peer.fingerprint)
+        )
+        taken = await self._exchange.receive(incoming)
+        self._heard_from(peer.fingerprint)
+        refused = (*incoming.refused, *taken.refused)
+        if refused:
+            first = refused[0]
+            log.warning(
+                "push.refused", peer=peer.name, count=len(refused), id=first.id, code=first.reason, reason=first.detail
+            )
+        return raw_response(wire.encode_answer(taken, incoming.refused, self._alarms_about(peer)))
+
+    async def since(self, request: web.Request) -> web.StreamResponse:
+        peer = self._caller(request)
+        query = request.query
+        limit = _whole(query.get("limit"), DEFAULT_LIMIT, MAX_LIMIT)
+        cursor, life = query.get("cursor") or None, query.get("for") or None
+        if "since" in query:
+            raise ApiError("unsupported", "`since` by time is not supported; use `cursor`, or neither to start over")
+        ask = Ask(
+            peer.fingerprint,
+            cursor,
+            life,
+            peer.read if peer.sends else _NOBODY,
+            self._exchange.book.policy(peer.fingerprint),
+            max(1, limit),
+            MAX_PAGE_BYTES,
+        )
+        cut = await self._exchange.cut(ask)
+        self._heard_from(peer.fingerprint)
+        return raw_response(wire.encode_since(cut, limit, self._alarms_about(peer)))
+
+    def _caller(self, request: web.Request) -> Peer:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the peer went away")
+        fingerprint = transport.get_extra_info("peer_fingerprint")
+        # The gate lets nobody through without one. Were it ever bypassed, this is where it stops.
+        assert isinstance(fingerprint, Fingerprint), "a connection without a checked certificate reached HTTP"
+        return self._exchange.book.find(fingerprint.text)
+
+    def _alarms_about(self, peer: Peer) -> list[str]:
+        """What the peer should tell its own operator: that it shares its certificate with another life."""
+        return ["duplicate_identity"] if ("duplicate_identity", peer.fingerprint) in self._exchange.alarms else []
+
+
+async def nothing_here(request: web.Request) -> web.StreamResponse:
+    """The answer for every unknown route."""
+    raise ApiError("not_found", f"there is nothing at {request.method} {request.path[:100]}")
+
+
+def _whole(text: str | None, default: int, most: int) -> int:
+    if text is None or text == "":
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ApiError("bad_query", f"limit: {text[:20]!r}, a number from 0 to {most} expected")
+    return min(int(text), most)

@@ -1,0 +1,45 @@
+"""What can be wrong with a store, each told apart, each with what to do next. Nothing here is ever sent to a peer."""
+
+
+class StoreError(Exception):
+    """Base of the store's errors. `next_step` tells the operator what to do."""
+
+    def __init__(self, message: str, next_step: str) -> None:
+        super().__init__(f"{message} {next_step}")
+        self.next_step = next_step
+
+
+class WrongPassphrase(StoreError):
+    """The file looks like an encrypted store, and this passphrase does not open it."""
+
+
+class NotEncrypted(StoreError):
+    """The file is a plain SQLite database."""
+
+
+class Damaged(StoreError):
+    """The file was a store, and a part of it is missing or altered."""
+
+
+class NotADatabase(StoreError):
+    """The file is something else."""
+
+
+class StoreMissing(StoreError):
+    """There is no file, and none was to be created."""
+
+
+class StoreLocked(StoreError):
+    """Another process owns the store."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a later version of this program."""
+
+
+class StoreFull(StoreError):
+    """No space is left where the store lies; nothing was written."""
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be written; nothing was."""

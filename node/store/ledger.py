@@ -1,0 +1,285 @@
+"""The write side of the store: `sync.ports.Ledger` over the writer's connection. Set-wise statements throughout.
+
+What it caches (position, lives, givers) is put back by `restore` when a task of a group is rolled back.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from node.store import rows
+from node.store.connection import Connection
+from sync.ids import memory_id
+from sync.memory import Memory
+from sync.ports import Change, Giver, Kept, Life, PeerState, Position, Waiting
+from sync.record import load
+from sync.version import Key, Version
+
+CHUNK = 500
+"""Keys or rows of one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the ledger held in memory at a savepoint."""
+
+    position: Position
+    lives: tuple[Life, ...]
+    givers: Mapping[Giver, int]
+    any_waiting: bool
+
+
+class SqlLedger:
+    """One open write transaction at a time; the writer opens and ends it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._execute = connection.execute
+        number, head, digest = self._execute("SELECT number, head, digest FROM position").fetchone()
+        self._position = Position(number, head, int.from_bytes(digest, "big"))
+        self._lives = [
+            Life(actor, began, secret, reason)
+            for actor, began, secret, reason in self._execute(
+                "SELECT actor, began_after, secret, reason FROM life ORDER BY ordinal"
+            )
+        ]
+        self._givers: dict[Giver, int] = {}
+        self._any_waiting = bool(self._execute("SELECT EXISTS(SELECT 1 FROM waiting)").fetchone()[0])
+        # Where the rows of the keys read in this task lie: (number, versions beside the winner).
+        self._places: dict[Key, tuple[int, int]] = {}
+
+    # --- for the writer
+
+    def snapshot(self) -> Snapshot:
+        self._places.clear()
+        return Snapshot(self._position, tuple(self._lives), dict(self._givers), self._any_waiting)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self._position = snapshot.position
+        self._lives = list(snapshot.lives)
+        self._givers = dict(snapshot.givers)
+        self._any_waiting = snapshot.any_waiting
+        self._places.clear()
+
+    # --- lives and position
+
+    def lives(self) -> Sequence[Life]:
+        return tuple(self._lives)
+
+    def begin_life(self, life: Life) -> None:
+        self._execute(
+            "INSERT INTO life(actor, began_after, secret, reason) VALUES(?, ?, ?, ?)",
+            (life.actor, life.began_after, life.secret, life.reason),
+        )
+        self._lives.append(life)
+
+    def position(self) -> Position:
+        return self._position
+
+    def advance(self, position: Position) -> None:
+        self._execute(
+            "UPDATE position SET number = ?, head = ?, digest = ?",
+            (position.number, position.head, position.digest.to_bytes(16, "big")),
+        )
+        self._execute("INSERT INTO head VALUES(?, ?)", (position.number, position.head))
+        self._position = position
+
+    def head_at(self, number: int) -> bytes | None:
+        return head_at(self._execute, number)
+
+    # --- records
+
+    def kept(self, keys: Iterable[Key]) -> Mapping[Key, Sequence[Kept]]:
+        found: dict[Key, list[Kept]] = {}
+        conflicting = []
+        for some in _chunks(keys):
+            listed = rows.placeholders(2, len(some))
+            statement = (
+                f"WITH k(namespace, id) AS (VALUES {listed}) SELECT m.number, m.others, {_prefixed('m')}"
+                " FROM k CROSS JOIN memory m ON m.id = k.id AND m.namespace = k.namespace"
+            )
+            for number, others, *rest in self._execute(statement, list(itertools.chain.from_iterable(some))):
+                one = rows.kept(rest)
+                found[one.version.key] = [one]
+                self._places[one.version.key] = (number, others)
+                if others:
+                    conflicting.append(one.version.key)
+        for some in _chunks(conflicting):
+            listed = rows.placeholders(2, len(some))
+            statement = (
+                f"WITH k(namespace, id) AS (VALUES {listed}) SELECT {_prefixed('c')}"
+                " FROM k CROSS JOIN conflict c ON c.id = k.id AND c.namespace = k.namespace"
+            )
+            for row in self._execute(statement, list(itertools.chain.from_iterable(some))):
+                one = rows.kept(row)
+                found[one.version.key].append(one)
+        return found
+
+    def titled(self, namespace: str, title: str) -> Sequence[Kept]:
+        return titled(self._execute, namespace, title)
+
+    def own_after(self, at: str) -> Sequence[Key]:
+        found = self._execute(
+            "SELECT namespace, id FROM memory WHERE giver IS NULL AND at > ?1"
+            " UNION SELECT namespace, id FROM conflict WHERE giver IS NULL AND at > ?1",
+            (at,),
+        )
+        return [(namespace, record_id) for namespace, record_id in found]
+
+    def put(self, changes: Sequence[Change]) -> None:
+        unread = [change.key for change in changes if change.key not in self._places]
+        if unread:
+            self.kept(unread)
+        old = [self._places[change.key] for change in changes if change.key in self._places]
+        for some in _chunks([number for number, _ in old]):
+            listed = ",".join("?" * len(some))
+            # Only rows that the full-text index has seen leave something behind in it.
+            self._execute(
+                f"INSERT INTO dead SELECT value.number FROM memory AS value, indexed"
+                f" WHERE value.number IN ({listed}) AND value.number <= indexed.number AND value.kind = 'm'",
+                some,
+            )
+            self._execute(f"DELETE FROM memory WHERE number IN ({listed})", some)
+        for some in _chunks([c.key for c in changes if self._places.get(c.key, (0, 0))[1]]):
+            listed = rows.placeholders(2, len(some))
+            flat = list(itertools.chain.from_iterable((key[1], key[0]) for key in some))
+            self._execute(f"DELETE FROM conflict WHERE (id, namespace) IN (VALUES {listed})", flat)
+        for batch in _chunks(changes):
+            statement = (
+                f"INSERT INTO memory(number, aliased, expires_at, giver, others, {rows.VERSION_COLUMNS})"
+                f" VALUES {rows.placeholders(15, len(batch))}"
+            )
+            self._execute(statement, [value for change in batch for value in _memory_row(change)])
+        beside = [one for change in changes for one in change.kept[1:]]
+        for some_kept in _chunks(beside):
+            statement = (
+                f"INSERT INTO conflict(giver, {rows.VERSION_COLUMNS}) VALUES {rows.placeholders(11, len(some_kept))}"
+            )
+            flat_kept = [value for one in some_kept for value in (one.giver, *rows.version_values(one.version))]
+            self._execute(statement, flat_kept)
+        for change in changes:
+            self._places[change.key] = (change.number, len(change.kept) - 1)
+
+    # --- peers
+
+    def giver_id(self, giver: Giver) -> int:
+        known = self._givers.get(giver)
+        if known is not None:
+            return known
+        values = (giver.peer, giver.life, giver.generation)
+        self._execute("INSERT OR IGNORE INTO giver(peer, life, generation) VALUES(?, ?, ?)", values)
+        number = find_giver(self._execute, giver)
+        self._givers[giver] = number
+        return number
+
+    def peer(self, peer: str) -> PeerState:
+        return read_peer(self._execute, peer)
+
+    def peers(self) -> Sequence[PeerState]:
+        found = self._execute("SELECT peer, generation, held FROM peer").fetchall()
+        return [PeerState(peer, generation, rows.decode_held(held)) for peer, generation, held in found]
+
+    def put_peer(self, state: PeerState) -> None:
+        self._execute(
+            "INSERT OR REPLACE INTO peer VALUES(?, ?, ?)",
+            (state.peer, state.generation, rows.encode_held(state.held)),
+        )
+
+    # --- waiting
+
+    def waiting(self, keys: Iterable[Key]) -> Sequence[Waiting]:
+        if not self._any_waiting:  # nearly always: one flag instead of a look-up for each write
+            return []
+        found: list[Waiting] = []
+        for some in _chunks(keys):
+            statement = (
+                f"SELECT peer, {rows.VERSION_COLUMNS} FROM waiting"
+                f" WHERE (id, namespace) IN (VALUES {rows.placeholders(2, len(some))})"
+            )
+            flat = list(itertools.chain.from_iterable((key[1], key[0]) for key in some))
+            found.extend(Waiting(row[0], rows.version(row[1:])) for row in self._execute(statement, flat))
+        return found
+
+    def waiting_bytes(self, peer: str) -> int:
+        found = self._execute("SELECT coalesce(sum(length(doc)), 0) FROM waiting WHERE peer = ?", (peer,))
+        return int(found.fetchone()[0])
+
+    def waiting_due(self, at: str, limit: int) -> Sequence[Waiting]:
+        statement = f"SELECT peer, {rows.VERSION_COLUMNS} FROM waiting WHERE at <= ? ORDER BY at LIMIT ?"
+        return [Waiting(row[0], rows.version(row[1:])) for row in self._execute(statement, (at, limit))]
+
+    def put_waiting(self, waiting: Sequence[Waiting]) -> None:
+        for one in waiting:
+            self._execute(
+                f"INSERT OR IGNORE INTO waiting(peer, {rows.VERSION_COLUMNS}) VALUES {rows.placeholders(11, 1)}",
+                (one.peer, *rows.version_values(one.version)),
+            )
+        self._any_waiting = True
+
+    def drop_waiting(self, waiting: Sequence[Waiting]) -> None:
+        for one in waiting:
+            self._execute("DELETE FROM waiting WHERE peer = ? AND tag = ?", (one.peer, one.version.tag))
+        self._any_waiting = bool(self._execute("SELECT EXISTS(SELECT 1 FROM waiting)").fetchone()[0])
+
+
+# --- what reader and ledger both read
+
+
+def head_at(execute: Any, number: int) -> bytes | None:
+    found = execute("SELECT head FROM head WHERE number = ?", (number,)).fetchone()
+    return None if found is None else bytes(found[0])
+
+
+def find_giver(execute: Any, giver: Giver) -> int:
+    found = execute(
+        "SELECT number FROM giver WHERE peer = ? AND life = ? AND generation = ?",
+        (giver.peer, giver.life, giver.generation),
+    ).fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def read_peer(execute: Any, peer: str) -> PeerState:
+    found = execute("SELECT generation, held FROM peer WHERE peer = ?", (peer,)).fetchone()
+    return PeerState(peer) if found is None else PeerState(peer, found[0], rows.decode_held(found[1]))
+
+
+def titled(execute: Any, namespace: str, title: str) -> list[Kept]:
+    """The winners with this title: the one whose id the title gives, and those that the alias index knows."""
+    by_id = execute(
+        f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE id = ? AND namespace = ? AND kind = 'm' AND title = ?",
+        (memory_id(namespace, title, 0), namespace, title),
+    ).fetchall()
+    by_alias = execute(
+        f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE title = ? AND namespace = ? AND aliased = 1", (title, namespace)
+    ).fetchall()
+    return [rows.kept(row) for row in (*by_id, *by_alias)]
+
+
+def _memory_row(change: Change) -> tuple[Any, ...]:
+    winner = change.kept[0]
+    return (
+        change.number,
+        int(rows.is_aliased(winner.version)),
+        _expiry(winner.version),
+        winner.giver,
+        len(change.kept) - 1,
+        *rows.version_values(winner.version),
+    )
+
+
+def _expiry(version: Version) -> str | None:
+    # A document without the word has no expiry; most have none, and decoding is not free.
+    if version.kind == "t" or b'"expires_at"' not in version.doc:
+        return None
+    memory: Memory = load(version.doc)
+    return memory.expires_at if isinstance(memory.expires_at, str) else None
+
+
+def _prefixed(table: str) -> str:
+    return ", ".join(f"{table}.{column}" for column in rows.KEPT_COLUMNS.split(", "))
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,189 @@
+"""What local clients look up: by id, by title, lists, conflicts, counts. Expired memories are kept, and not shown."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from node.store import ledger, rows
+from node.store.connection import Connection
+from node.store.search import Found, SearchFilter, TextSearch
+from sync.ports import Kept
+from sync.version import Key
+
+_PREFIX_END = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class ListFilter:
+    """Which memories to list, newest change first."""
+
+    now: str
+    """Canonical time: what expired before it is left out."""
+    limit: int
+    offset: int = 0
+    namespace: str | None = None
+    """Exactly this namespace."""
+    tier: str | None = None
+    tag: str | None = None
+    agent_id: str | None = None
+    since: str | None = None
+    """Canonical time: changed at or after it."""
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts over the whole store."""
+
+    total: int
+    by_namespace: Sequence[tuple[str, int]]
+    by_tier: Sequence[tuple[str, int]]
+    tombstones: int
+    conflicts: int
+    """Keys with more than one kept version."""
+    waiting: int
+    expired: int
+    bytes: int
+    unindexed: int
+
+
+class Queries:
+    """Look-ups over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._search = TextSearch(connection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One state of the store for everything inside."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            self._search.forget_tail()
+            raise
+        self._connection.execute("COMMIT")  # of nothing but the connection's own table of the tail
+
+    def by_id(self, record_id: str, now: str, namespace: str | None = None) -> list[Kept]:
+        """The memories with this id, greatest rank first; more than one only where it exists in several namespaces."""
+        condition, values = "id = ?", [record_id]
+        return self._memories(condition, values, now, namespace)
+
+    def by_prefix(self, prefix: str, now: str, limit: int) -> list[Kept]:
+        """Memories whose id begins so."""
+        return self._memories("id >= ? AND id < ?", [prefix, prefix + _PREFIX_END], now, None, limit)
+
+    def by_title(self, namespace: str, title: str) -> list[Kept]:
+        """The winners with this title; greatest rank first."""
+        found = ledger.titled(self._connection.execute, namespace, title)
+        return sorted(found, key=lambda one: one.version.rank, reverse=True)
+
+    def _memories(
+        self, condition: str, values: list[Any], now: str, namespace: str | None, limit: int = 64
+    ) -> list[Kept]:
+        if namespace is not None:
+            condition, values = f"{condition} AND namespace = ?", [*values, namespace]
+        found = self._connection.execute(
+            f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE {condition} AND kind = 'm'"
+            " AND (expires_at IS NULL OR expires_at > ?) LIMIT ?",
+            (*values, now, limit),
+        )
+        return sorted((rows.kept(row) for row in found), key=lambda one: one.version.rank, reverse=True)
+
+    def versions(self, key: Key) -> list[Kept]:
+        """All kept versions of a key, tombstones included, the winner first."""
+        namespace, record_id = key
+        values = (record_id, namespace)
+        winner = self._connection.execute(
+            f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE id = ? AND namespace = ?", values
+        ).fetchall()
+        others = self._connection.execute(
+            f"SELECT {rows.KEPT_COLUMNS} FROM conflict WHERE id = ? AND namespace = ?", values
+        ).fetchall()
+        found = [rows.kept(row) for row in (*winner, *others)]
+        return sorted(found, key=lambda one: one.version.rank, reverse=True)
+
+    def listed(self, wanted: ListFilter) -> list[bytes]:
+        """Documents of memories, newest change first."""
+        conditions, values = ["kind = 'm'", "(expires_at IS NULL OR expires_at > ?)"], [wanted.now]
+        table = (
+            ("namespace = ?", wanted.namespace),
+            ("CAST(doc AS TEXT) ->> 'tier' = ?", wanted.tier),
+            ("EXISTS(SELECT 1 FROM json_each(CAST(doc AS TEXT), '$.tags') WHERE value = ?)", wanted.tag),
+            ("CAST(doc AS TEXT) ->> '$.metadata.agent_id' = ?", wanted.agent_id),
+            ("at >= ?", wanted.since),
+            ("at <= ?", wanted.until),
+        )
+        for condition, value in table:
+            if value is not None:
+                conditions.append(condition)
+                values.append(value)
+        found = self._connection.execute(
+            f"SELECT doc FROM memory WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ? OFFSET ?",
+            (*values, wanted.limit, wanted.offset),
+        )
+        return [doc for (doc,) in found]
+
+    def search(self, wanted: SearchFilter) -> Found:
+        """Full-text search; finds everything that was acknowledged before this read began."""
+        return self._search.search(wanted)
+
+    def conflicting(self, limit: int, offset: int) -> list[Key]:
+        """Keys with more than one kept version, newest change first."""
+        found = self._connection.execute(
+            "SELECT namespace, id FROM memory INDEXED BY memory_conflicting WHERE others > 0"
+            " ORDER BY number DESC LIMIT ? OFFSET ?",
+            (limit, offset),
+        )
+        return [(namespace, record_id) for namespace, record_id in found]
+
+    def twins(self, limit: int) -> list[tuple[str, str]]:
+        """(namespace, title) that more than one memory has. Only a memory with an odd id can have a twin."""
+        found = self._connection.execute(
+            "SELECT DISTINCT namespace, title FROM memory WHERE aliased = 1 ORDER BY namespace, title"
+        )
+        shared = ((namespace, title) for namespace, title in found if len(self.by_title(namespace, title)) > 1)
+        return [pair for pair, _ in zip(shared, range(limit), strict=False)]
+
+    def namespaces(self, now: str) -> list[tuple[str, int]]:
+        """(namespace, memories), the fullest first."""
+        found = self._connection.execute(
+            "SELECT namespace, count(*) AS n FROM memory WHERE kind = 'm' AND (expires_at IS NULL OR expires_at > ?)"
+            " GROUP BY namespace ORDER BY n DESC, namespace",
+            (now,),
+        )
+        return [(namespace, count) for namespace, count in found]
+
+    def conflict_count(self) -> int:
+        """How many keys have more than one kept version."""
+        found = self._connection.execute(
+            "SELECT count(*) FROM memory INDEXED BY memory_conflicting WHERE others > 0"
+        ).fetchone()
+        return int(found[0])
+
+    def stats(self, now: str) -> Stats:
+        """Counts. Reads every row: for people, not for polling."""
+        one = self._one
+        tiers = self._connection.execute(
+            "SELECT CAST(doc AS TEXT) ->> 'tier' AS tier, count(*) FROM memory"
+            " WHERE kind = 'm' AND (expires_at IS NULL OR expires_at > ?) GROUP BY tier ORDER BY 2 DESC",
+            (now,),
+        ).fetchall()
+        by_namespace = self.namespaces(now)
+        return Stats(
+            total=sum(count for _, count in by_namespace),
+            by_namespace=by_namespace,
+            by_tier=[(tier, count) for tier, count in tiers],
+            tombstones=one("SELECT count(*) FROM memory WHERE kind = 't'"),
+            conflicts=self.conflict_count(),
+            waiting=one("SELECT count(*) FROM waiting"),
+            expired=one("SELECT count(*) FROM memory WHERE expires_at <= ?", now),
+            bytes=one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"),
+            unindexed=one("SELECT count(*) FROM memory, indexed WHERE memory.number > indexed.number"),
+        )
+
+    def _one(self, statement: str, *values: Any) -> int:
+        return int(self._connection.execute(statement, values).fetchone()[0])

@@ -1,0 +1,86 @@
+"""The read side: connections of their own beside the writer, each used by one thread at a time.
+
+A function run here sees one state of the store from beginning to end (one read transaction).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TypeVar
+
+from node.store import ledger
+from node.store.connection import Connection
+from node.store.pages import cut_page
+from node.store.queries import Queries
+from sync.ports import FeedPage, Giver, Life, PageRequest, PeerState, Position
+
+T = TypeVar("T")
+
+
+class Reader(Queries):
+    """One consistent read: `sync.ports.FeedReader`, and the look-ups of `Queries`."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._execute = connection.execute
+
+    def execute(self, text: str, values: Sequence[str]) -> None:
+        self._execute(text, values)
+
+    def lives(self) -> Sequence[Life]:
+        found = self._execute("SELECT actor, began_after, secret, reason FROM life ORDER BY ordinal")
+        return [Life(*row) for row in found]
+
+    def position(self) -> Position:
+        number, head, digest = self._execute("SELECT number, head, digest FROM position").fetchone()
+        return Position(number, head, int.from_bytes(digest, "big"))
+
+    def head_at(self, number: int) -> bytes | None:
+        return ledger.head_at(self._execute, number)
+
+    def peer(self, peer: str) -> PeerState:
+        return ledger.read_peer(self._execute, peer)
+
+    def find_giver(self, giver: Giver) -> int:
+        return ledger.find_giver(self._execute, giver)
+
+    def page(self, request: PageRequest) -> FeedPage:
+        return cut_page(self._execute, self.position(), request)
+
+
+class Readers:
+    """A pool. `run` awaits a free connection; no reader ever waits for the writer."""
+
+    def __init__(self, connections: Sequence[Connection]) -> None:
+        self._connections = list(connections)
+        self._free: SimpleQueue[Reader] = SimpleQueue()
+        for connection in connections:
+            self._free.put(Reader(connection))
+        self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="store-reader")
+
+    async def run(self, task: Callable[[Reader], T]) -> T:
+        """Run `task` over one state of the store, on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.call, task)
+
+    def call(self, task: Callable[[Reader], T]) -> T:
+        """As `run`, on the calling thread."""
+        reader = self._free.get()
+        try:
+            with reader.snapshot():
+                return task(reader)
+        finally:
+            self._free.put(reader)
+
+    def statement(self, text: str, values: Sequence[str]) -> None:
+        """Execute one statement that must not be inside a transaction (`VACUUM INTO`)."""
+        reader = self._free.get()
+        try:
+            reader.execute(text, values)
+        finally:
+            self._free.put(reader)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        for connection in self._connections:
+            connection.close()

@@ -1,0 +1,107 @@
+"""The tables, as a list of migrations. Each runs in one transaction together with its own record."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from node.store.connection import Connection
+from node.store.errors import StoreTooNew
+
+MIGRATIONS: Sequence[tuple[str, ...]] = (
+    (
+        # One row for each key: the winner. `number` is the feed number, and the row's place in the full-text index.
+        """CREATE TABLE memory(
+            number INTEGER PRIMARY KEY,
+            namespace TEXT NOT NULL,
+            id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            at TEXT NOT NULL,
+            title TEXT NOT NULL,
+            aliased INTEGER NOT NULL,  -- 1: the id is not the one that its title gives (a rename, a legacy peer)
+            expires_at TEXT,
+            giver INTEGER,             -- NULL: written here; 0: no giver
+            others INTEGER NOT NULL,   -- kept versions beside the winner, in `conflict`
+            clock BLOB NOT NULL,
+            content BLOB NOT NULL,
+            signature BLOB NOT NULL,
+            tag BLOB NOT NULL,
+            doc BLOB NOT NULL
+        ) STRICT""",
+        "CREATE UNIQUE INDEX memory_key ON memory(id, namespace)",
+        "CREATE INDEX memory_namespace ON memory(namespace, number)",
+        # Nearly every title is found by the id that it gives; only the others need an index.
+        "CREATE INDEX memory_alias ON memory(title, namespace) WHERE aliased = 1",
+        "CREATE INDEX memory_own ON memory(at) WHERE giver IS NULL",
+        "CREATE INDEX memory_conflicting ON memory(number) WHERE others > 0",
+        """CREATE TABLE conflict(
+            namespace TEXT NOT NULL,
+            id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            at TEXT NOT NULL,
+            title TEXT NOT NULL,
+            giver INTEGER,
+            clock BLOB NOT NULL,
+            content BLOB NOT NULL,
+            signature BLOB NOT NULL,
+            tag BLOB NOT NULL,
+            doc BLOB NOT NULL,
+            PRIMARY KEY(id, namespace, tag)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX conflict_own ON conflict(at) WHERE giver IS NULL",
+        "CREATE TABLE life(ordinal INTEGER PRIMARY KEY, actor TEXT NOT NULL UNIQUE, began_after INTEGER NOT NULL,"
+        " secret BLOB NOT NULL, reason TEXT NOT NULL) STRICT",
+        "CREATE TABLE head(number INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT",
+        "CREATE TABLE position(one INTEGER PRIMARY KEY CHECK(one = 1), number INTEGER NOT NULL, head BLOB NOT NULL,"
+        " digest BLOB NOT NULL) STRICT",
+        "INSERT INTO position VALUES(1, 0, x'0000000000000000', x'00000000000000000000000000000000')",
+        "INSERT INTO head VALUES(0, x'0000000000000000')",
+        "CREATE TABLE peer(peer TEXT PRIMARY KEY, generation INTEGER NOT NULL, held BLOB NOT NULL) STRICT",
+        "CREATE TABLE giver(number INTEGER PRIMARY KEY, peer TEXT NOT NULL, life TEXT NOT NULL,"
+        " generation INTEGER NOT NULL, UNIQUE(peer, life, generation)) STRICT",
+        """CREATE TABLE waiting(
+            peer TEXT NOT NULL,
+            namespace TEXT NOT NULL,
+            id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            at TEXT NOT NULL,
+            title TEXT NOT NULL,
+            clock BLOB NOT NULL,
+            content BLOB NOT NULL,
+            signature BLOB NOT NULL,
+            tag BLOB NOT NULL,
+            doc BLOB NOT NULL,
+            PRIMARY KEY(peer, tag)
+        ) STRICT""",
+        "CREATE INDEX waiting_key ON waiting(id, namespace)",
+        "CREATE INDEX waiting_at ON waiting(at)",
+        # Deferred full-text index: filled up to `indexed`; `dead` are rows of it whose memory was overwritten.
+        "CREATE VIRTUAL TABLE text USING fts5(title, content, tags, content='', contentless_delete=1)",
+        "INSERT INTO text(text, rank) VALUES('automerge', 0)",
+        "INSERT INTO text(text, rank) VALUES('crisismerge', 1000)",
+        "INSERT INTO text(text, rank) VALUES('hashsize', 4194304)",
+        "CREATE TABLE indexed(one INTEGER PRIMARY KEY CHECK(one = 1), number INTEGER NOT NULL) STRICT",
+        "INSERT INTO indexed VALUES(1, 0)",
+        "CREATE TABLE dead(number INTEGER PRIMARY KEY) STRICT",
+        "CREATE VIRTUAL TABLE vocabulary USING fts5vocab('text', 'row')",
+    ),
+)
+
+
+def migrate(connection: Connection, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> int:
+    """Bring the store to the newest schema; returns its version. Raises StoreTooNew."""
+    connection.execute("CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)")
+    version = int(connection.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()[0])
+    if version > len(migrations):
+        raise StoreTooNew(
+            f"{path} has schema {version}, this program knows {len(migrations)}.", "Run the newer version again."
+        )
+    for number, statements in enumerate(migrations[version:], version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("INSERT INTO migration VALUES(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))", (number,))
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+    return len(migrations)

@@ -1,0 +1,134 @@
+"""Full-text search over what the index holds and over the tail that it does not hold yet.
+
+What is in the tail is read into a full-text table of the connection's own, in memory, with the same tokenizer: so a
+search always finds what was acknowledged before it. An overwritten or deleted memory has no row any more and drops out
+of the join.
+
+A word that very many memories have cannot tell them apart: of more than 10,000 matches the newest 10,000 are ranked
+(measured in docs/decisions: exact ranking of a common word at 100,000 memories costs 58 ms, this costs 17).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from node.store.connection import Connection
+
+MOST_RANKED = 10_000
+SLACK = 32
+_TAIL = "CREATE VIRTUAL TABLE temp.tail USING fts5(title, content, tags, content='', contentless_delete=1)"
+_TERM = re.compile(r'"([^"]*)"|(\S+)')
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """What to look for. All words must occur; words in double quotes must follow each other."""
+
+    text: str
+    now: str
+    """Canonical time: what expired before it is left out."""
+    limit: int
+    namespace: str | None = None
+    tier: str | None = None
+    tag: str | None = None
+    agent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Documents, the best match first."""
+
+    documents: list[bytes]
+
+
+def expression(text: str) -> str:
+    """An FTS5 query that means the words of `text` and can be no syntax error; empty where there is no word in it."""
+    terms = []
+    for phrase, word in _TERM.findall(text):
+        term = (phrase or word).replace('"', " ").replace("\0", " ")
+        if any(character.isalnum() for character in term):
+            terms.append(f'"{term}"')
+    return " ".join(terms)
+
+
+class TextSearch:
+    """Search over one reader's connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._execute = connection.execute
+        self._execute(_TAIL)
+        self._tail_to = 0
+
+    def forget_tail(self) -> None:
+        """After a transaction that was rolled back, which took back what it did to the connection's own table."""
+        self._execute("DELETE FROM temp.tail")
+        self._tail_to = 0
+
+    def search(self, wanted: SearchFilter) -> Found:
+        match = expression(wanted.text)
+        if not match:
+            return Found([])
+        conditions, values = _conditions(wanted)
+        found: list[bytes] = []
+        if self._refresh_tail():
+            found = self._in("temp.tail", match, 0, conditions, values, wanted.limit)
+        if len(found) < wanted.limit:
+            floor = self._floor(match)
+            found += self._in("text", match, floor, conditions, values, wanted.limit - len(found))
+        return Found(found)
+
+    def _in(self, table: str, match: str, floor: int, conditions: str, values: list[Any], limit: int) -> list[bytes]:
+        """The best of one table. Rows are joined after ranking: few are read, and more where many drop out."""
+        name = table.rpartition(".")[2]
+        ranked = limit + SLACK
+        while True:
+            rows = self._execute(
+                f"SELECT m.doc FROM (SELECT rowid AS number, rank FROM {table} WHERE {name} MATCH ? AND rowid > ?"
+                f" ORDER BY rank LIMIT ?) AS hit CROSS JOIN memory m ON m.number = hit.number"
+                f" WHERE {conditions} ORDER BY hit.rank LIMIT ?",
+                (match, floor, ranked, *values, limit),
+            ).fetchall()
+            if len(rows) == limit or ranked >= MOST_RANKED:
+                return [doc for (doc,) in rows]
+            ranked = min(MOST_RANKED, ranked * 16)
+
+    def _floor(self, match: str) -> int:
+        """The row after which the newest `MOST_RANKED` matches lie; 0 where there are no more than that."""
+        row = self._execute(
+            "SELECT rowid FROM text WHERE text MATCH ? ORDER BY rowid DESC LIMIT 1 OFFSET ?", (match, MOST_RANKED)
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _refresh_tail(self) -> bool:
+        """Bring the connection's own table in step with this state of the store; False where nothing is in it."""
+        indexed = int(self._execute("SELECT number FROM indexed").fetchone()[0])
+        last = int(self._execute("SELECT number FROM position").fetchone()[0])
+        if last <= indexed:
+            return False
+        if self._tail_to > last:  # a store that was replaced
+            self.forget_tail()
+        self._execute("DELETE FROM temp.tail WHERE rowid <= ?", (indexed,))
+        if self._tail_to < last:
+            self._execute(
+                "INSERT INTO temp.tail(rowid, title, content, tags) SELECT number, title,"
+                " CAST(doc AS TEXT) ->> 'content', CAST(doc AS TEXT) ->> 'tags' FROM memory"
+                " WHERE number > ? AND kind = 'm' ORDER BY number",
+                (max(indexed, self._tail_to),),
+            )
+            self._tail_to = last
+        return True
+
+
+def _conditions(wanted: SearchFilter) -> tuple[str, list[Any]]:
+    conditions, values = ["(m.expires_at IS NULL OR m.expires_at > ?)"], [wanted.now]
+    table = (
+        ("m.namespace = ?", wanted.namespace),
+        ("CAST(m.doc AS TEXT) ->> 'tier' = ?", wanted.tier),
+        ("EXISTS(SELECT 1 FROM json_each(CAST(m.doc AS TEXT), '$.tags') WHERE value = ?)", wanted.tag),
+        ("CAST(m.doc AS TEXT) ->> '$.metadata.agent_id' = ?", wanted.agent_id),
+    )
+    for condition, value in table:
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    return " AND ".join(conditions), values

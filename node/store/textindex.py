@@ -1,0 +1,87 @@
+"""The full-text index, kept in step after the answer instead of inside the write (docs/decisions: deferred text index).
+
+Rows of `memory` with a number up to `indexed.number` are in the index; those after it are the *tail*, which a search
+reads for itself. What was overwritten since it was indexed stands in `dead` until it is taken out; a search never shows
+it, since its row is gone. Each step is one short transaction together with its record, so a crash repeats or loses
+nothing.
+"""
+
+from node.store.connection import Connection, DatabaseError
+
+STEP = 64
+"""Rows of one step when nobody waits: about 5 ms."""
+BULK_STEP = 200
+"""Rows of one step while pages are being applied: fewer commits for each row, and still a short wait for others."""
+TAIL = 2_000
+"""Numbers that the index may lag behind while there is other work."""
+STEPS_BEFORE_MERGE = 64
+
+_INSERT = """
+INSERT INTO text(rowid, title, content, tags)
+SELECT number, title, CAST(doc AS TEXT) ->> 'content', CAST(doc AS TEXT) ->> 'tags'
+FROM memory WHERE number > ? AND number <= ? AND kind = 'm' ORDER BY number
+"""
+
+
+class TextIndex:
+    """The writer's side of the index."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._indexed = int(connection.execute("SELECT number FROM indexed").fetchone()[0])
+        self._last = int(connection.execute("SELECT number FROM position").fetchone()[0])
+        self._steps = 0
+        self._dead = bool(connection.execute("SELECT EXISTS(SELECT 1 FROM dead)").fetchone()[0])
+
+    def committed(self, number: int) -> None:
+        """The feed stands at `number` now."""
+        self._dead = self._dead or number > self._last
+        self._last = number
+
+    @property
+    def is_pressing(self) -> bool:
+        """True where the tail has grown so long that searches would feel it."""
+        return self._last - self._indexed > TAIL
+
+    @property
+    def is_behind(self) -> bool:
+        return self._last > self._indexed or self._dead
+
+    def step(self, rows: int) -> bool:
+        """Take in up to `rows` rows of the tail, and take out what is dead. False where the disk did not let it."""
+        upto = min(self._last, self._indexed + rows)
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            execute("DELETE FROM text WHERE rowid IN (SELECT number FROM dead ORDER BY number LIMIT ?)", (rows,))
+            gone = execute(
+                "DELETE FROM dead WHERE number IN (SELECT number FROM dead ORDER BY number LIMIT ?)", (rows,)
+            )
+            if upto > self._indexed:
+                execute(_INSERT, (self._indexed, upto))
+                execute("UPDATE indexed SET number = ?", (upto,))
+            execute("COMMIT")
+        except DatabaseError:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            return False  # nothing is lost: the tail is searched as it is, and a later step takes it in
+        self._steps += 1
+        self._indexed = upto
+        self._dead = gone.rowcount == rows
+        return True
+
+    @property
+    def is_untidy(self) -> bool:
+        """True where many small steps left many small segments behind."""
+        return self._steps >= STEPS_BEFORE_MERGE
+
+    def tidy(self) -> None:
+        """Merge a few segments (5 ms); called again and again while there is nothing else to do."""
+        before = self._connection.total_changes
+        try:
+            self._connection.execute("INSERT INTO text(text, rank) VALUES('merge', 16)")
+        except DatabaseError:
+            self._steps = 0  # a full disk: the next steps ask again
+            return
+        if self._connection.total_changes - before < 2:  # FTS5's own sign that nothing is left to merge
+            self._steps = 0

@@ -1,0 +1,191 @@
+"""The one writer: a thread, two queues, and after each answer the housekeeping.
+
+Small tasks go first, up to 64 of them in one transaction, each in a savepoint (group commit); a bulk task is a
+transaction of its own. A task is answered right after its COMMIT reached the disk. Only then the index of the text and
+the write-ahead log are looked after, in steps so short that a waiting task hardly notices.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from node.store.connection import Connection, DatabaseError, explained
+from node.store.errors import StoreError
+from node.store.ledger import Snapshot, SqlLedger
+from node.store.textindex import BULK_STEP, STEP, TextIndex
+from node.store.wal import WriteAheadLog
+from sync.ports import Ledger, Position
+
+T = TypeVar("T")
+
+GROUP = 64
+IDLE = 0.02
+"""Seconds without a task after which the index of the text catches up."""
+
+
+@dataclass(slots=True)
+class _Task:
+    run: Callable[[Ledger], Any]
+    bulk: bool
+    future: Future[Any]
+
+
+class Writer:
+    """Runs functions over the ledger, one after the other, each acknowledged once it is on disk."""
+
+    def __init__(self, connection: Connection, copier: Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._ledger = SqlLedger(connection)
+        self._text = TextIndex(connection)
+        self._log = WriteAheadLog(connection, copier)
+        self._alternate = False
+        self._small: deque[_Task] = deque()
+        self._bulk: deque[_Task] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._listeners: list[Callable[[Position], None]] = []
+        self.position = self._ledger.position()
+        self.lives = self._ledger.lives()
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, task: Callable[[Ledger], T], *, bulk: bool = False) -> T:
+        """Run `task` in a transaction and return its result once that is on disk.
+
+        Raises what the task raised (then nothing of it remains), or StoreError. A cancelled waiter does not undo it.
+        """
+        return await asyncio.wrap_future(self._submit(task, bulk))
+
+    def call(self, task: Callable[[Ledger], T], *, bulk: bool = False) -> T:
+        """As `run`, for callers without an event loop."""
+        return self._submit(task, bulk).result()
+
+    def on_commit(self, listener: Callable[[Position], None]) -> None:
+        """Call `listener` from the writer's thread after each commit that moved the feed."""
+        self._listeners.append(listener)
+
+    def _submit(self, run: Callable[[Ledger], T], bulk: bool) -> Future[T]:
+        task = _Task(run, bulk, Future())
+        with self._wake:
+            if self._closing:
+                raise StoreError("the store is closing.", "Ask again once the node runs.")
+            (self._bulk if bulk else self._small).append(task)
+            self._wake.notify()
+        return task.future
+
+    def close(self) -> None:
+        """Finish what was asked for, empty the write-ahead log, and end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    # --- the thread
+
+    def _work(self) -> None:
+        """Until closed: small tasks, then an index that lags too far, then bulk; housekeeping when nobody waits."""
+        while True:
+            group = self._next_group()
+            if group:
+                self._commit(group)
+                self._log.written()
+            elif self._text.is_pressing:
+                self._index(BULK_STEP)
+            elif self._closing and not self._has_tasks():
+                break
+            elif self._text.is_behind:
+                self._index(STEP)
+            elif self._text.is_untidy:
+                self._text.tidy()
+            else:
+                self._log.settle()
+        self._log.close()
+
+    def _has_tasks(self) -> bool:
+        with self._wake:
+            return bool(self._small or self._bulk)
+
+    def _next_group(self) -> list[_Task]:
+        with self._wake:
+            if not self._small and not self._bulk and not self._closing and not self._text.is_pressing:
+                self._wake.wait(IDLE if self._text.is_behind or self._text.is_untidy or self._log.is_due else None)
+            # A stream of small tasks must not starve the index either: every group is followed by a look at it.
+            if self._small and not (self._text.is_pressing and self._turn()):
+                return [self._small.popleft() for _ in range(min(GROUP, len(self._small)))]
+            if self._bulk and not self._text.is_pressing:
+                return [self._bulk.popleft()]
+            return []
+
+    def _turn(self) -> bool:
+        self._alternate = not self._alternate
+        return self._alternate
+
+    def _index(self, rows: int) -> None:
+        if not self._text.step(rows):
+            time.sleep(IDLE)  # a full disk: do not spin until there is space
+
+    def _commit(self, group: list[_Task]) -> None:
+        before = self._ledger.snapshot()
+        outcomes: list[tuple[_Task, Any, BaseException | None]] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for task in group:
+                outcomes.append((task, *self._run_one(task, alone=len(group) == 1)))
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            self._abandon(group, before, error)
+            return
+        self.lives = self._ledger.lives()
+        moved = self._ledger.position() != self.position
+        self.position = self._ledger.position()
+        for task, result, failure in outcomes:
+            _settle(task.future, result, failure)
+        if moved:
+            self._text.committed(self.position.number)
+            for listener in self._listeners:
+                listener(self.position)
+
+    def _run_one(self, task: _Task, *, alone: bool) -> tuple[Any, BaseException | None]:
+        if alone:
+            return task.run(self._ledger), None  # what it raises rolls the whole transaction back
+        before = self._ledger.snapshot()
+        execute = self._connection.execute
+        execute("SAVEPOINT task")
+        try:
+            result = task.run(self._ledger)
+        except DatabaseError:
+            raise  # the whole transaction is in doubt
+        except Exception as error:
+            execute("ROLLBACK TO task")
+            execute("RELEASE task")
+            self._ledger.restore(before)
+            return None, error
+        execute("RELEASE task")
+        return result, None
+
+    def _abandon(self, group: list[_Task], before: Snapshot, error: BaseException) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._ledger.restore(before)
+        cause = explained(error, self._path) if isinstance(error, DatabaseError) else error
+        for task in group:
+            _settle(task.future, None, cause)
+
+
+def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    if not future.set_running_or_notify_cancel():
+        return  # the waiter was cancelled; what was committed stays committed
+    try:
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        return  # cancelled between the two lines above
