@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
-from tls.fingerprint import Fingerprint
 
 from node.api.errors import ApiError, guarded, json_response, raw_response, read_body
 from node.exchange import Exchange
@@ -18,6 +17,7 @@ from node.replicator import INLINE_BYTES
 from sync import wire
 from sync.scope import Globs
 from sync.serve import Ask
+from tls.channel import channel_of
 
 PREFIX = "/api/v1"
 DEFAULT_LIMIT = 500
@@ -106,9 +106,10 @@ class Federation:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the peer went away")
-        fingerprint = transport.get_extra_info("peer_fingerprint")
+        fingerprint = channel_of(transport).peer
         # The gate lets nobody through without one. Were it ever bypassed, this is where it stops.
-        assert isinstance(fingerprint, Fingerprint), "a connection without a checked certificate reached HTTP"
+        if fingerprint is None:
+            raise TypeError("a connection without a checked certificate reached HTTP")
         return self._exchange.book.find(fingerprint.text)
 
     def _alarms_about(self, peer: Peer) -> list[str]:

@@ -64,6 +64,7 @@ class WriteAheadLog:
         self._thread.join()
         self._copier.close()
         self._checkpoint("TRUNCATE")
+        self._connection.close()
 
     def _pages(self) -> int:
         # NOOP (SQLite 3.51) reports without doing: (busy, pages in the log, pages copied).

@@ -1,0 +1,96 @@
+"""A gate with a protocol behind it that notes whatever reaches it, and the ways to knock at it."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import uvloop
+from certs import Mesh, Visitor
+
+from tls.gate import Gate
+from tls.listener import HandshakeEvent, Limits, Listener
+
+T = TypeVar("T")
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def on_loop(name: str, main: Callable[[], Awaitable[T]]) -> T:
+    """Run `main` on an event loop of this kind."""
+    with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
+        return runner.run(main())  # type: ignore[arg-type]
+
+
+class Echo(asyncio.Protocol):
+    """Stands where HTTP would: answers what it gets, and counts everything."""
+
+    def __init__(self, notes: "Notes") -> None:
+        self.notes = notes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.notes.made += 1
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.notes.received += len(data)
+        self.transport.write(b"echo:" + data[:64])
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.notes.lost += 1
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.made = self.lost = self.received = 0
+        self.events: list[HandshakeEvent] = []
+
+
+@asynccontextmanager
+async def listening(gate: Gate, limits: Limits | None = None) -> AsyncIterator[tuple[Listener, Notes]]:
+    notes = Notes()
+    listener = Listener(gate, lambda: Echo(notes), "127.0.0.1", 0, limits or Limits(), notes.events.append)
+    await listener.start()
+    try:
+        yield listener, notes
+    finally:
+        await listener.close()
+
+
+def plain_client(mesh: Mesh, visitor: Visitor | None, *, tls12: bool = False) -> ssl.SSLContext:
+    """A client of the standard library, that checks the chain and has no pin: any stranger's program."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(mesh.ca)
+    if visitor is not None:
+        context.load_cert_chain(visitor.files.cert, visitor.files.key)
+    if tls12:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+async def knock(port: int, context: ssl.SSLContext, body: bytes = b"hello") -> tuple[bytes, str | None]:
+    """Connect, send, read: what came back, and the alert if one did."""
+    try:
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            try:
+                writer.write(body)
+                await writer.drain()
+                return await reader.read(100), None
+            finally:
+                writer.transport.abort()
+    except ssl.SSLError as error:
+        return b"", str(error)
+    except ConnectionError as error:
+        return b"", f"connection: {type(error).__name__}"
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for something that is about to happen."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)

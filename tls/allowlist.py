@@ -1,0 +1,171 @@
+"""The allowlist file: parse, explain, edit (protocol section 2).
+
+One fingerprint a line; anything from `#` on is its label. A broken line is an error with its place, never a guess, and
+all broken lines are reported at once. Editing keeps every other byte of the file as the operator wrote it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tls.errors import TlsError
+from tls.fingerprint import Fingerprint
+
+_PREFIX = re.compile("sha256:", re.IGNORECASE)
+_HEX = frozenset("0123456789abcdefABCDEF")
+_DIGITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One allowed certificate."""
+
+    fingerprint: Fingerprint
+    label: str
+    """The comment behind it; empty where there is none."""
+    line: int
+    """1 for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong at one place of the file."""
+
+    file: str
+    line: int
+    column: int
+    """1 for the first character of the line."""
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: found {self.found}, expected {self.expected}"
+
+
+class AllowlistError(TlsError):
+    """The file cannot be used; `problems` has each broken line."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, problems)), "Correct the line, or put a # before it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowlist:
+    """A parsed file. Empty means nobody."""
+
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...] = ()
+    labels: dict[Fingerprint, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", {entry.fingerprint: entry.label for entry in self.entries})
+
+    @property
+    def fingerprints(self) -> frozenset[Fingerprint]:
+        return frozenset(self.labels)
+
+    def label_of(self, fingerprint: Fingerprint) -> str | None:
+        """The operator's name for it; None where it is not listed."""
+        return self.labels.get(fingerprint)
+
+    def __contains__(self, fingerprint: object) -> bool:
+        return fingerprint in self.labels
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+EMPTY = Allowlist(())
+
+
+def parse(text: str, source: str) -> Allowlist:
+    """The allowlist in `text`; `source` names it in errors. Raises AllowlistError."""
+    entries: dict[Fingerprint, Entry] = {}
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    for number, line in _lines(text):
+        body, _, comment = line.partition("#")
+        if not body.strip():
+            continue
+        found = _fingerprint(body, source, number)
+        if isinstance(found, Problem):
+            problems.append(found)
+        elif found in entries:
+            first = entries[found]
+            warnings.append(
+                f"{source}:{number}: the same fingerprint as in line {first.line} ({first.label or 'no label'})"
+            )
+        else:
+            entries[found] = Entry(found, comment.strip(), number)
+    if problems:
+        raise AllowlistError(problems)
+    return Allowlist(tuple(entries.values()), tuple(warnings))
+
+
+def load(path: Path) -> Allowlist:
+    """The allowlist in a file. Raises AllowlistError, also where it cannot be read."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> str:
+    """The file's text. Raises AllowlistError where it is missing, unreadable or not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        reason = error.strerror or "an error"
+        raise AllowlistError([Problem(str(path), 1, 1, reason.lower(), "a readable file")]) from None
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line = before.count(b"\n") + 1
+        column = error.start - (before.rfind(b"\n") + 1) + 1
+        found = f"the byte 0x{error.object[error.start]:02x}"
+        raise AllowlistError([Problem(str(path), line, column, found, "text in UTF-8")]) from None
+
+
+def add(text: str, fingerprint: Fingerprint, label: str) -> str:
+    """The file's text with one more entry; unchanged where the fingerprint is listed already."""
+    if fingerprint in parse(text, "the allowlist"):
+        return text
+    newline = "\r\n" if "\r\n" in text else "\n"
+    start = text if not text or text.endswith("\n") else text + newline
+    comment = f"  # {' '.join(label.split())}" if label.strip() else ""
+    return f"{start}{fingerprint.text}{comment}{newline}"
+
+
+def remove(text: str, fingerprint: Fingerprint) -> str:
+    """The file's text without any line of this fingerprint."""
+    kept = []
+    for line in text.splitlines(keepends=True):
+        body = line.removeprefix("\ufeff").partition("#")[0]
+        found = _fingerprint(body, "", 0) if body.strip() else None
+        if found != fingerprint:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    # Not str.splitlines: a form feed or a Unicode line separator is no line's end, it is a wrong character.
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        yield number, line.removesuffix("\r")
+
+
+def _fingerprint(body: str, source: str, line: int) -> Fingerprint | Problem:
+    start = len(body) - len(body.lstrip())
+    digits = ""
+    stripped = body.strip()
+    prefix = _PREFIX.match(stripped)
+    offset = prefix.end() if prefix else 0
+    for position, character in enumerate(stripped[offset:], start + offset):
+        if character in _HEX:
+            digits += character
+        elif character != ":":
+            return Problem(source, line, position + 1, _shown(character), "a hex digit, or : between hex digits")
+    if len(digits) != _DIGITS:
+        return Problem(source, line, start + 1, f"{len(digits)} hex digits", f"exactly {_DIGITS} (a SHA-256)")
+    return Fingerprint(digits.lower())
+
+
+def _shown(character: str) -> str:
+    return repr(character) if character.isprintable() else f"U+{ord(character):04X}"

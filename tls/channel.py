@@ -1,0 +1,234 @@
+"""A pyOpenSSL connection in the shape that asyncio and uvloop expect of `ssl.SSLObject`, over their memory BIOs.
+
+The standard library cannot decide about a client's certificate during the handshake; pyOpenSSL's verify callback can.
+Event loops create their TLS object with `context.wrap_bio()` and use only the methods below. (Measured, with the traps
+that the comments name: docs/decisions, the gate.)
+"""
+
+import ssl
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+
+from tls.fingerprint import Fingerprint
+
+LINGER_BYTES = 1 << 20
+"""What a refused peer may still send while its alert is on the way; then it is cut off."""
+_CHUNK = 16_384
+
+
+Judge = Callable[[Fingerprint], bool]
+"""Decides about a peer after the handshake, independently of the verify callback."""
+
+
+class Refusal:
+    """Why a handshake was refused; filled in by the verify callback, read by the listener."""
+
+    __slots__ = ("alert", "fingerprint", "reason")
+
+    def __init__(self) -> None:
+        self.fingerprint: Fingerprint | None = None
+        self.reason: str | None = None
+        self.alert: str | None = None
+
+
+class Attempt:
+    """Where a connection that is being set up finds its channel, even where the handshake fails."""
+
+    channel: "Channel | None" = None
+
+
+ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
+"""Set by the listener around each handshake; event loops carry it into the callbacks that create the channel."""
+
+
+class Channel:
+    """One TLS connection."""
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        native: SSL.Context,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        *,
+        server: bool,
+        judge: Judge,
+        server_name: str | None = None,
+    ) -> None:
+        self.context = context
+        self.refusal = Refusal()
+        self.peer: Fingerprint | None = None
+        """Set once both checks have passed, and only then."""
+        self._incoming, self._outgoing = incoming, outgoing
+        self._server = server
+        self._judge = judge
+        self._connection = SSL.Connection(native, None)
+        self._connection.set_app_data(self.refusal)
+        if server:
+            self._connection.set_accept_state()
+        else:
+            self._connection.set_connect_state()
+            if server_name:
+                self._connection.set_tlsext_host_name(server_name.encode("idna"))
+        self._pointer = SSL._ffi.new("char **")  # type: ignore[attr-defined]
+        self._dead: ssl.SSLError | None = None
+        self._budget = LINGER_BYTES
+        attempt = ATTEMPT.get(None)
+        if attempt is not None:
+            attempt.channel = self
+
+    # --- the handshake
+
+    def do_handshake(self) -> None:
+        if self._dead is not None:
+            self._linger()
+        self._feed()
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            self._flush()
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "want read") from None
+        except SSL.Error as error:
+            self._refuse(mapped(error))
+        except Exception as error:  # whatever escaped from the verify callback: fail closed
+            self._refuse(ssl.SSLError(ssl.SSL_ERROR_SSL, f"the check itself failed: {type(error).__name__}"))
+        self._flush()
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        # The second, independent check: a resumed session runs no callback, and the list may have changed meanwhile.
+        peer = Fingerprint.of_der(certificate.public_bytes(Encoding.DER)) if certificate is not None else None
+        if peer is None or not self._judge(peer):
+            self.refusal.fingerprint = peer
+            self.refusal.reason = self.refusal.reason or "not on the allowlist"
+            self._connection.shutdown()
+            self._refuse(ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "not on the allowlist"))
+        self.peer = peer
+
+    def _refuse(self, error: ssl.SSLError) -> None:
+        self.refusal.alert = str(error.args[-1]) if error.args else None
+        self._flush()
+        self._dead = error
+        if not self._server:
+            raise error  # only a server has to wait for its alert to be read
+        # Loops flush what is outgoing when a handshake wants to read, and drop it when it fails: so it "wants to read".
+        raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "delivering the alert")
+
+    def _linger(self) -> None:
+        """Take in, and throw away, what the refused peer still sends; closing at once would destroy the alert."""
+        assert self._dead is not None
+        self._budget -= len(self._incoming.read())
+        if self._budget < 0 or self._incoming.eof:
+            raise self._dead
+        raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "waiting for the peer to hang up")
+
+    # --- the traffic
+
+    def read(self, size: int = 1024, buffer: Any = None) -> Any:
+        self._feed()
+        size = min(size, _CHUNK)  # recv allocates what it is asked for
+        try:
+            if buffer is None:
+                return self._connection.recv(size)
+            return self._connection.recv_into(buffer, min(size, len(buffer)))
+        except SSL.ZeroReturnError:
+            return b"" if buffer is None else 0
+        except SSL.WantReadError:
+            self._flush()
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "want read") from None
+        except SSL.Error as error:
+            self._flush()
+            raise mapped(error) from None
+
+    def write(self, data: Any) -> int:
+        if not len(data):
+            return 0
+        try:
+            self._connection.sendall(data)  # not send: it takes 16 KiB, and asyncio's re-slicing becomes quadratic
+        except SSL.Error as error:
+            self._flush()
+            raise mapped(error) from None
+        self._flush()
+        return len(data)
+
+    def pending(self) -> int:
+        """uvloop reads on only while this is not 0, so ciphertext that waits inside OpenSSL must count."""
+        held = SSL._lib.BIO_get_mem_data(self._connection._into_ssl, self._pointer)  # type: ignore[attr-defined]
+        return int(self._connection.pending() or held)
+
+    def unwrap(self) -> None:
+        self._feed()
+        try:
+            done = self._connection.shutdown()
+            if not done:
+                self._flush()
+                done = self._connection.shutdown()
+        except SSL.Error as error:
+            self._flush()
+            raise mapped(error) from None
+        self._flush()
+        if not done:
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "want read")
+
+    def _feed(self) -> None:
+        if self._incoming.pending:
+            self._connection.bio_write(self._incoming.read())
+        elif self._incoming.eof:
+            self._connection.bio_shutdown()
+
+    def _flush(self) -> None:
+        try:
+            while True:
+                self._outgoing.write(self._connection.bio_read(65_536))
+        except SSL.WantReadError:
+            return  # nothing is left to send
+
+    # --- what loops and aiohttp ask about
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return None
+        return certificate.public_bytes(Encoding.DER) if binary_form else {}
+
+    def cipher(self) -> tuple[str | None, str | None, int | None]:
+        connection = self._connection
+        return connection.get_cipher_name(), connection.get_cipher_version(), connection.get_cipher_bits()
+
+    def version(self) -> str:
+        return self._connection.get_protocol_version_name()
+
+    def group(self) -> str | None:
+        """The key exchange group, such as X25519MLKEM768."""
+        ask: Callable[[], str | None] | None = getattr(self._connection, "get_group_name", None)
+        return ask() if ask is not None else None
+
+    def compression(self) -> None:
+        return None
+
+    def selected_alpn_protocol(self) -> None:
+        return None
+
+
+def mapped(error: SSL.Error) -> ssl.SSLError:
+    """The standard library's exception for one of pyOpenSSL's."""
+    if isinstance(error, SSL.WantWriteError):
+        return ssl.SSLWantWriteError(ssl.SSL_ERROR_WANT_WRITE, "want write")
+    if isinstance(error, SSL.ZeroReturnError):
+        return ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "the peer closed the connection")
+    if isinstance(error, SSL.SysCallError):
+        return ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended without a close_notify")
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list | tuple) else []
+    text = "; ".join(str(reason[-1]) for reason in reasons) or "TLS error"
+    kind = ssl.SSLCertVerificationError if "certificate verify failed" in text else ssl.SSLError
+    return kind(ssl.SSL_ERROR_SSL, text)
+
+
+def channel_of(transport: Any) -> Channel:
+    """The channel below a transport that a gate or a client context made."""
+    channel = transport.get_extra_info("ssl_object")
+    if not isinstance(channel, Channel):
+        raise TypeError(f"the transport has no channel of this program below it, but {type(channel).__name__}")
+    return channel

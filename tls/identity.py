@@ -1,0 +1,86 @@
+"""This node's certificate, key and trusted CAs, read from files and checked before use."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tls.errors import IdentityError
+from tls.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFiles:
+    """Where the PEM files lie."""
+
+    cert: Path
+    """The leaf first, then intermediates, if any."""
+    key: Path
+    ca: Path
+    """The CAs whose certificates are trusted to be genuine; the allowlist says who may come."""
+
+    def load(self) -> "Loaded":
+        """Raises IdentityError, naming the file and what is wrong with it."""
+        return load(_read(self.cert), _read(self.key), _read(self.ca), self)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the files hold, parsed and found to belong together."""
+
+    chain: tuple[x509.Certificate, ...]
+    key: object = field(repr=False)
+    """A private key of `cryptography`."""
+    authorities: tuple[x509.Certificate, ...]
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return self.chain[0]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint.of_der(self.leaf.public_bytes(Encoding.DER))
+
+    @property
+    def expires(self) -> datetime:
+        return self.leaf.not_valid_after_utc
+
+    def days_left(self, now: datetime | None = None) -> int:
+        """Whole days until the certificate expires; negative when it has."""
+        return (self.expires - (now or datetime.now(UTC))).days
+
+
+def load(cert_pem: bytes, key_pem: bytes, ca_pem: bytes, files: IdentityFiles | None = None) -> Loaded:
+    """Parse and match. Raises IdentityError."""
+    cert_name, key_name, ca_name = (
+        (str(files.cert), str(files.key), str(files.ca)) if files else ("the certificate", "the key", "the CA bundle")
+    )
+    chain = _certificates(cert_pem, cert_name)
+    authorities = _certificates(ca_pem, ca_name)
+    try:
+        key = serialization.load_pem_private_key(key_pem, None)
+    except (ValueError, TypeError):
+        raise IdentityError(f"{key_name} holds no usable key.", "PEM without a passphrase is expected.") from None
+    if chain[0].public_key() != key.public_key():
+        raise IdentityError(f"{key_name} does not belong to {cert_name}.", "Put both files of one rotation in place.")
+    return Loaded(chain, key, authorities)
+
+
+def _certificates(pem: bytes, name: str) -> tuple[x509.Certificate, ...]:
+    try:
+        found = tuple(x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        raise IdentityError(f"{name} holds no usable certificate.", "PEM is expected.") from None
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IdentityError(
+            f"{path} cannot be read: {error.strerror}.", "Run `ai-memory init`, or correct it."
+        ) from None
