@@ -1,13 +1,280 @@
-"""What an agent can do with memories, however it asks: the one service under the HTTP API and the commands."""
+"""What an agent can do with memories, however it asks: the one service under the HTTP API and the commands.
+
+Results are JSON values in the existing daemon's shapes; times, limits and errors are `sync`'s.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
+from node.store import Reader, Store
+from node.store.queries import ListFilter
+from node.store.search import SearchFilter
+from sync import moment
 from sync.draft import Fields
+from sync.engine import Engine
+from sync.errors import RemoteError
+from sync.memory import TIERS, agent_fault
+from sync.ports import Kept, Ledger
+from sync.version import Version
+from sync.writes import Missing, TitleTaken, Written
 
 MAX_BULK = 1_000
 DEFAULT_LIST = 20
 MAX_LIST = 1_000
-"""As in the existing daemon: a list has 20 entries unless told, and at most 1,000."""
+MAX_QUERY = 2_000
+"""Characters of a search."""
+MIN_PREFIX = 4
 
 _fields = msgspec.json.Decoder(Fields)
 _bulk = msgspec.json.Decoder(list[msgspec.Raw])
+_any = msgspec.json.Decoder()
+
+
+class Memories:
+    """Reads and writes for local clients. `now`: microseconds since 1970."""
+
+    def __init__(self, store: Store, engine: Engine, now: Callable[[], int]) -> None:
+        self._store = store
+        self._engine = engine
+        self._now = now
+
+    # --- writes
+
+    async def create(self, body: bytes, agent: str | None) -> tuple[dict[str, Any], bool]:
+        """Store under a title. Returns the answer, and whether the memory is new."""
+        fields = _read(body)
+        writer = self._agent(fields, agent)
+        written = await self._store.writer.run(lambda ledger: self._engine.store(ledger, fields, writer, self._now()))
+        return _summary(written.version), written.created
+
+    async def create_many(self, body: bytes, agent: str | None) -> dict[str, Any]:
+        """Store up to 1,000 at once. One that is wrong is named; the others are stored."""
+        try:
+            raws = _bulk.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteError("malformed", f"the body is no list of memories: {_why(error)}") from None
+        if len(raws) > MAX_BULK:
+            raise RemoteError("limits", f"{len(raws)} memories, at most {MAX_BULK} in one request")
+        errors: list[str] = []
+        drafts: list[tuple[Fields, str]] = []
+        for index, raw in enumerate(raws):
+            try:
+                fields = _read(bytes(raw))
+                drafts.append((fields, self._agent(fields, agent)))
+            except RemoteError as error:
+                errors.append(f"{index}: {error}")
+        results: list[Written | RemoteError] = []
+        for start in range(0, len(drafts), 100):  # in slices, so that single writes get in between
+            some = drafts[start : start + 100]
+
+            def write(ledger: Ledger, some: list[tuple[Fields, str]] = some) -> list[Written | RemoteError]:
+                return self._engine.store_many(ledger, some, self._now())
+
+            results += await self._store.writer.run(write, bulk=True)
+        errors += [str(result) for result in results if isinstance(result, RemoteError)]
+        written = [result for result in results if isinstance(result, Written)]
+        return {"created": len(written), "ids": [one.version.id for one in written], "errors": errors}
+
+    async def update(self, record_id: str, body: bytes, agent: str | None, namespace: str | None) -> dict[str, Any]:
+        """Change fields of a memory; returns it as it is then."""
+        fields = _read(body)
+        return await self._change(record_id, fields, self._agent(fields, agent), namespace)
+
+    async def promote(self, record_id: str, agent: str | None, namespace: str | None) -> dict[str, Any]:
+        """Make a memory long-lived."""
+        fields = Fields(tier="long", expires_at=None)
+        changed = await self._change(record_id, fields, self._agent(fields, agent), namespace)
+        return {"id": changed["id"], "promoted": True, "tier": changed["tier"]}
+
+    async def _change(self, record_id: str, fields: Fields, agent: str, namespace: str | None) -> dict[str, Any]:
+        key = (await self._found(record_id, namespace)).key
+        result = await self._store.writer.run(
+            lambda ledger: self._engine.update(ledger, key, fields, agent, self._now())
+        )
+        if isinstance(result, Missing):
+            raise RemoteError("not_found", "not found")
+        if isinstance(result, TitleTaken):
+            raise RemoteError("title_taken", f"the title is taken in that namespace by memory {result.id}")
+        return _document(result.version)
+
+    async def delete(self, record_id: str, agent: str | None, namespace: str | None) -> dict[str, Any]:
+        """Delete a memory, here and on every peer."""
+        key = (await self._found(record_id, namespace)).key
+        writer = self._agent(Fields(), agent)
+        result = await self._store.writer.run(lambda ledger: self._engine.delete(ledger, key, writer, self._now()))
+        if isinstance(result, Missing):
+            raise RemoteError("not_found", "not found")
+        return {"deleted": True}
+
+    def _agent(self, fields: Fields, claimed: str | None) -> str:
+        agent = fields.agent_id if isinstance(fields.agent_id, str) else claimed or self._engine.agent
+        if fault := agent_fault(agent):
+            raise RemoteError("invalid", fault)
+        return agent
+
+    # --- reads
+
+    async def get(self, record_id: str, namespace: str | None) -> bytes:
+        """`{"memory": …, "links": []}` as JSON. An id may be shortened to a prefix that only one memory has."""
+        found = await self._found(record_id, namespace)
+        return b'{"memory":%b,"links":[]}' % found.doc
+
+    async def _found(self, record_id: str, namespace: str | None) -> Version:
+        now = self._text()
+        found = await self._store.reader.run(lambda reader: _look_up(reader, record_id, now, namespace))
+        if not found:
+            raise RemoteError("not_found", "not found")
+        if len({one.version.id for one in found}) > 1:
+            raise RemoteError("ambiguous_id", f"{record_id!r} begins more than one id; give more of it")
+        return found[0].version
+
+    async def listed(self, query: Mapping[str, str]) -> bytes:
+        """`{"memories": […], "count": n}`, newest change first."""
+        tier = query.get("tier")
+        if tier is not None and tier not in TIERS:
+            raise RemoteError("bad_query", f"tier: {tier[:20]!r}, one of {', '.join(TIERS)} expected")
+        wanted = ListFilter(
+            self._text(),
+            _whole(query, "limit", DEFAULT_LIST, MAX_LIST),
+            _whole(query, "offset", 0, 10**9),
+            query.get("namespace"),
+            tier,
+            query.get("tags") or query.get("tag"),
+            query.get("agent_id"),
+            _time(query, "since"),
+            _time(query, "until"),
+        )
+        documents = await self._store.reader.run(lambda reader: reader.listed(wanted))
+        return b'{"memories":[%b],"count":%d}' % (b",".join(documents), len(documents))
+
+    async def search(self, query: Mapping[str, str]) -> bytes:
+        """`{"results": […], "count": n, "query": …}`, the best match first."""
+        text = query.get("q", "")
+        if not text.strip():
+            raise RemoteError("bad_query", "query is required: q=<words>")
+        if len(text) > MAX_QUERY:
+            raise RemoteError("bad_query", f"q: {len(text)} characters, at most {MAX_QUERY}")
+        wanted = SearchFilter(
+            text,
+            self._text(),
+            _whole(query, "limit", DEFAULT_LIST, MAX_LIST),
+            query.get("namespace"),
+            query.get("tier"),
+            query.get("tags") or query.get("tag"),
+            query.get("agent_id"),
+        )
+        found = await self._store.reader.run(lambda reader: reader.search(wanted))
+        joined = b",".join(found.documents)
+        return b'{"results":[%b],"count":%d,"query":%b}' % (joined, len(found.documents), msgspec.json.encode(text))
+
+    async def conflicts(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """Keys with more than one kept version, with all of them; and titles that two memories share."""
+        limit, offset = _whole(query, "limit", DEFAULT_LIST, MAX_LIST), _whole(query, "offset", 0, 10**9)
+
+        def read(reader: Reader) -> dict[str, Any]:
+            keys = reader.conflicting(limit, offset)
+            return {
+                "conflicts": [
+                    {"namespace": key[0], "id": key[1], "versions": [_described(one) for one in reader.versions(key)]}
+                    for key in keys
+                ],
+                "count": reader.conflict_count(),
+                "shared_titles": [{"namespace": n, "title": t} for n, t in reader.twins(limit)],
+            }
+
+        return await self._store.reader.run(read)
+
+    async def namespaces(self) -> dict[str, Any]:
+        now = self._text()
+        found = await self._store.reader.run(lambda reader: reader.namespaces(now))
+        return {"namespaces": _counted(found, "namespace")}
+
+    async def stats(self) -> dict[str, Any]:
+        """Counts over the store, and its digest: equal on two nodes that keep the same."""
+        now = self._text()
+        found = await self._store.reader.run(lambda reader: reader.stats(now))
+        position = self._store.position
+        return {
+            "total": found.total,
+            "by_namespace": _counted(found.by_namespace, "namespace"),
+            "by_tier": _counted(found.by_tier, "tier"),
+            "tombstones": found.tombstones,
+            "conflicts": found.conflicts,
+            "waiting": found.waiting,
+            "expired": found.expired,
+            "links_count": 0,
+            "db_size_bytes": found.bytes,
+            "unindexed": found.unindexed,
+            "feed": position.number,
+            "digest": f"{position.digest:032x}",
+        }
+
+    def _text(self) -> str:
+        return moment.text(self._now())
+
+
+def _look_up(reader: Reader, record_id: str, now: str, namespace: str | None) -> list[Kept]:
+    found = reader.by_id(record_id, now, namespace)
+    if found or len(record_id) < MIN_PREFIX:
+        return found
+    return reader.by_prefix(record_id, now, 2)
+
+
+def _read(body: bytes) -> Fields:
+    try:
+        return _fields.decode(body)
+    except msgspec.ValidationError as error:
+        raise RemoteError("invalid", f"{error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteError("malformed", f"the body is no JSON object: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return str(error)
+
+
+def _summary(version: Version) -> dict[str, Any]:
+    document = _document(version)
+    return {key: document[key] for key in ("id", "tier", "namespace", "title")} | {
+        "agent_id": document["metadata"].get("agent_id"),
+        "updated_at": version.at,
+    }
+
+
+def _document(version: Version) -> dict[str, Any]:
+    document: dict[str, Any] = _any.decode(version.doc)
+    return document
+
+
+def _described(one: Kept) -> dict[str, Any]:
+    kind = "memory" if one.version.kind == "m" else "tombstone"
+    return {"kind": kind, "at": one.version.at, "tag": one.version.tag.hex(), "record": _document(one.version)}
+
+
+def _counted(found: Iterable[tuple[str, int]], name: str) -> list[dict[str, Any]]:
+    return [{name: value, "count": count} for value, count in found]
+
+
+def _whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = query.get(name)
+    if text is None or text == "":
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 11):
+        raise RemoteError("bad_query", f"{name}: {text[:20]!r}, a number from 0 to {most} expected")
+    return min(int(text), most)
+
+
+def _time(query: Mapping[str, str], name: str) -> str | None:
+    text = query.get(name)
+    if not text:
+        return None
+    found = moment.canonical(text)
+    if found is None:
+        raise RemoteError("bad_query", f"{name}: {text[:40]!r}, an RFC 3339 time expected (write + as %2B)")
+    return found

@@ -80,6 +80,10 @@ class Replicator:
         if self.machine.heard_from(time.monotonic()):
             self._wake.set()
 
+    async def hang_up(self) -> None:
+        """Close the connections to the peer; the next request makes a new one, if it may."""
+        await self._dialer.close()
+
     async def run(self) -> None:
         """Until cancelled."""
         try:
@@ -131,7 +135,7 @@ class Replicator:
             # Ours: a full disk, a bug. The lane must not stay busy for ever; the task's callback logs the trace.
             self._fail(action, "internal", f"this node could not do its part ({type(error).__name__}); see its log")
             raise
-        if self.machine.health is not was:
+        if self.machine.health is not was and was in (Health.STARTING, Health.FAILING):
             log.info("sync.health", peer=self.peer.name, now=self.machine.health.value, before=was.value)
 
     def _fail(self, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:

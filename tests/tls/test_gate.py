@@ -417,6 +417,10 @@ def test_the_self_test_passes_and_notices_a_gate_that_does_not_gate(monkeypatch:
         self_test()
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_no_descriptor_is_left_behind(mesh: Mesh, loop: str) -> None:
     """After a hundred knocks, half of them refused, as many descriptors are open as before."""
@@ -425,12 +429,12 @@ def test_no_descriptor_is_left_behind(mesh: Mesh, loop: str) -> None:
         async with listening(_gate(mesh)) as (listener, _):
             friend, stranger = plain_client(mesh, mesh.friend), plain_client(mesh, mesh.stranger)
             await knock(listener.port, friend)
-            before = len(list(Path("/proc/self/fd").iterdir()))
+            before = descriptors()
             for _ in range(50):
                 await knock(listener.port, friend)
                 await knock(listener.port, stranger)
             gc.collect()
-            await until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before + 2)
+            await until(lambda: descriptors() <= before + 2)
             assert not listener._handshakes or len(listener._handshakes) < 3
 
     on_loop(loop, main)

@@ -1,0 +1,169 @@
+"""Memory commands reach the store through the running node, or open it themselves where none runs."""
+
+import asyncio
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from node import passphrase
+from node.cli.context import Invocation
+from node.cli.output import NO, REFUSED, STORE, UNREACHABLE, CommandError
+from node.exchange import new_engine
+from node.home import Home
+from node.memories import Memories
+from node.passphrase import from_file
+from node.store import Store
+from node.timekeeper import Timekeeper
+from sync import lives
+
+PREFIX = "/api/v1"
+TIMEOUT = 60
+_EXITS = {404: NO, 409: NO, 400: REFUSED, 413: REFUSED, 415: REFUSED, 401: UNREACHABLE, 403: UNREACHABLE}
+
+
+class Backend(Protocol):
+    """What the commands need. Values are the API's JSON values."""
+
+    def create(self, fields: dict[str, Any]) -> dict[str, Any]: ...
+
+    def get(self, record_id: str) -> dict[str, Any]: ...
+
+    def update(self, record_id: str, fields: dict[str, Any]) -> dict[str, Any]: ...
+
+    def delete(self, record_id: str) -> dict[str, Any]: ...
+
+    def promote(self, record_id: str) -> dict[str, Any]: ...
+
+    def listed(self, filters: dict[str, str]) -> dict[str, Any]: ...
+
+    def search(self, filters: dict[str, str]) -> dict[str, Any]: ...
+
+    def conflicts(self, filters: dict[str, str]) -> dict[str, Any]: ...
+
+    def stats(self) -> dict[str, Any]: ...
+
+
+class HttpBackend:
+    """Over the local listener of a running node."""
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self._address = urlsplit(url)
+        self._headers = {"Content-Type": "application/json"} | ({"X-Api-Key": api_key} if api_key else {})
+
+    def create(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return self.call("POST", "/memories", fields)
+
+    def get(self, record_id: str) -> dict[str, Any]:
+        return self.call("GET", f"/memories/{quote(record_id, safe='')}")
+
+    def update(self, record_id: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return self.call("PUT", f"/memories/{quote(record_id, safe='')}", fields)
+
+    def delete(self, record_id: str) -> dict[str, Any]:
+        return self.call("DELETE", f"/memories/{quote(record_id, safe='')}")
+
+    def promote(self, record_id: str) -> dict[str, Any]:
+        return self.call("POST", f"/memories/{quote(record_id, safe='')}/promote", {})
+
+    def listed(self, filters: dict[str, str]) -> dict[str, Any]:
+        return self.call("GET", f"/memories?{urlencode(filters)}")
+
+    def search(self, filters: dict[str, str]) -> dict[str, Any]:
+        return self.call("GET", f"/search?{urlencode(filters)}")
+
+    def conflicts(self, filters: dict[str, str]) -> dict[str, Any]:
+        return self.call("GET", f"/conflicts?{urlencode(filters)}")
+
+    def stats(self) -> dict[str, Any]:
+        return self.call("GET", "/stats")
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request. Raises CommandError with the node's own words."""
+        connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=TIMEOUT)
+        try:
+            connection.request(
+                method, PREFIX + path, None if body is None else json.dumps(body).encode(), self._headers
+            )
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CommandError(
+                UNREACHABLE, "unreachable", f"the node does not answer ({type(error).__name__}); is it still running?"
+            ) from None
+        finally:
+            connection.close()
+        if response.status >= 400:
+            exit_code = _EXITS.get(response.status, STORE)
+            raise CommandError(exit_code, str(answer.get("code", "error")), str(answer.get("error", answer)))
+        return dict(answer)
+
+
+class StoreBackend:
+    """Opens the store itself. Peers get what was written once the node runs."""
+
+    def __init__(self, memories: Memories) -> None:
+        self._memories = memories
+
+    def create(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return asyncio.run(self._memories.create(json.dumps(fields).encode(), None))[0]
+
+    def get(self, record_id: str) -> dict[str, Any]:
+        return _decoded(asyncio.run(self._memories.get(record_id, None)))
+
+    def update(self, record_id: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return asyncio.run(self._memories.update(record_id, json.dumps(fields).encode(), None, None))
+
+    def delete(self, record_id: str) -> dict[str, Any]:
+        return asyncio.run(self._memories.delete(record_id, None, None))
+
+    def promote(self, record_id: str) -> dict[str, Any]:
+        return asyncio.run(self._memories.promote(record_id, None, None))
+
+    def listed(self, filters: dict[str, str]) -> dict[str, Any]:
+        return _decoded(asyncio.run(self._memories.listed(filters)))
+
+    def search(self, filters: dict[str, str]) -> dict[str, Any]:
+        return _decoded(asyncio.run(self._memories.search(filters)))
+
+    def conflicts(self, filters: dict[str, str]) -> dict[str, Any]:
+        return asyncio.run(self._memories.conflicts(filters))
+
+    def stats(self) -> dict[str, Any]:
+        return asyncio.run(self._memories.stats())
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    return dict(json.loads(body))
+
+
+@contextmanager
+def backend(invocation: Invocation) -> Iterator[Backend]:
+    """The running node, or the store. Raises ConfigError, StoreError."""
+    running = running_node(invocation)
+    if running is not None:
+        yield running
+        return
+    config, home = invocation.config(), invocation.home
+    store = Store.open(home.store(config), passphrase.find(config, home), create=True, readers=1)
+    try:
+        clock = Timekeeper()
+        engine = new_engine(config.agent_id)
+        # A process that owns the store begins a life before its first write (protocol section 4, Actor).
+        store.writer.call(lambda ledger: engine.begin_life(ledger, clock.now(), lives.START))
+        yield StoreBackend(Memories(store, engine, clock.now))
+    finally:
+        store.close()
+
+
+def running_node(invocation: Invocation) -> HttpBackend | None:
+    """The node that runs in this folder, if one does."""
+    running = invocation.home.running()
+    return None if running is None else HttpBackend(running.local_url, _api_key(invocation.home, invocation))
+
+
+def _api_key(home: Home, invocation: Invocation) -> str | None:
+    name = invocation.config()["local", "api_key_file"]
+    return from_file(home.under(name)) if name else None

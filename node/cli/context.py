@@ -1,0 +1,48 @@
+"""What every command shares: the folder, the form of the output, and the errors' way out."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from node import config as configuration
+from node.cli.output import fail, show, translated
+from node.config import Config
+from node.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One run of the program."""
+
+    home: Home
+    as_json: bool
+
+    def config(self) -> Config:
+        """Raises ConfigError."""
+        return configuration.load(self.home.config)
+
+    def show(self, value: Any, text: str) -> None:
+        show(value, self.as_json, text)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds --home and --json, hands over an `Invocation` first, and turns errors into exit codes."""
+
+    @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="The node's folder.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
+    @functools.wraps(function)
+    def wrapped(home: Path | None, as_json: bool, **arguments: Any) -> None:
+        invocation = Invocation(Home(home) if home is not None else Home.default(), as_json)
+        try:
+            function(invocation, **arguments)
+        except Exception as error:
+            known = translated(error)
+            if known is None:
+                raise
+            fail(known, as_json)
+
+    return wrapped

@@ -1,0 +1,174 @@
+"""Commands about memories."""
+
+import sys
+from typing import Any
+
+import click
+
+from node.cli.backend import backend
+from node.cli.context import Invocation, command
+from node.cli.output import REFUSED, CommandError
+
+
+@click.command()
+@click.argument("title")
+@click.argument("content")
+@click.option("--namespace", "-n", help="Where it belongs [global].")
+@click.option("--tier", type=click.Choice(("short", "mid", "long")), help="It lives 6 hours, 7 days, for ever.")
+@click.option("--tag", "tags", multiple=True, help="May be given several times.")
+@click.option("--priority", type=int, help="1 to 10 [5].")
+@click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who writes it [the node].")
+@command
+def store(invocation: Invocation, title: str, content: str, **given: Any) -> None:
+    """Store a memory, or update the one that has this title.
+
+    CONTENT may be - to read it from standard input.
+
+        ai-memory store "Deploy key" "rotated on Monday" -n ops --tag keys
+    """
+    fields = _fields(given) | {"title": title, "content": _text(content), "source": "cli"}
+    with backend(invocation) as node:
+        answer = node.create(fields)
+    invocation.show(answer, f"{answer['id']}  {answer['namespace']}  {answer['title']}")
+
+
+@click.command()
+@click.argument("id")
+@command
+def get(invocation: Invocation, id: str) -> None:
+    """Show one memory. ID may be shortened as long as only one memory's begins so."""
+    with backend(invocation) as node:
+        answer = node.get(id)
+    invocation.show(answer, _shown(answer["memory"]))
+
+
+@click.command(name="list")
+@click.option("--namespace", "-n", help="Only this one.")
+@click.option("--tier", type=click.Choice(("short", "mid", "long")), help="Only this tier.")
+@click.option("--tag", help="Only with this tag.")
+@click.option("--limit", default=20, show_default=True, help="At most 1000.")
+@click.option("--offset", default=0, help="Leave out so many.")
+@command
+def listed(invocation: Invocation, **given: Any) -> None:
+    """List memories, the newest change first."""
+    with backend(invocation) as node:
+        answer = node.listed(_filters(given))
+    invocation.show(answer, _table(answer["memories"]))
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--namespace", "-n", help="Only in this one.")
+@click.option("--tier", type=click.Choice(("short", "mid", "long")), help="Only this tier.")
+@click.option("--tag", help="Only with this tag.")
+@click.option("--limit", default=20, show_default=True, help="At most 1000.")
+@command
+def search(invocation: Invocation, words: tuple[str, ...], **given: Any) -> None:
+    """Find memories that contain all the words; words in double quotes must follow each other."""
+    with backend(invocation) as node:
+        answer = node.search(_filters(given) | {"q": " ".join(words)})
+    invocation.show(answer, _table(answer["results"]))
+
+
+@click.command()
+@click.argument("id")
+@click.option("--title", help="A new title.")
+@click.option("--content", help="A new content; - reads standard input.")
+@click.option("--namespace", "-n", help="Move it there.")
+@click.option("--tier", type=click.Choice(("short", "mid", "long")), help="A new tier.")
+@click.option("--tag", "tags", multiple=True, help="New tags, in place of all it has.")
+@click.option("--priority", type=int, help="1 to 10.")
+@click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who changes it [the node].")
+@command
+def update(invocation: Invocation, id: str, content: str | None, **given: Any) -> None:
+    """Change some fields of a memory; what is not named stays."""
+    fields = _fields(given) | ({"content": _text(content)} if content is not None else {})
+    if not fields.keys() - {"agent_id"}:
+        raise CommandError(REFUSED, "invalid", "nothing to change: name at least one of the fields (see --help)")
+    with backend(invocation) as node:
+        answer = node.update(id, fields)
+    invocation.show(answer, _shown(answer))
+
+
+@click.command()
+@click.argument("id")
+@command
+def delete(invocation: Invocation, id: str) -> None:
+    """Delete a memory, here and on every peer."""
+    with backend(invocation) as node:
+        answer = node.delete(id)
+    invocation.show(answer, "deleted")
+
+
+@click.command()
+@click.argument("id")
+@command
+def promote(invocation: Invocation, id: str) -> None:
+    """Make a memory long-lived: it does not expire any more."""
+    with backend(invocation) as node:
+        answer = node.promote(id)
+    invocation.show(answer, f"{answer['id']} is long-lived now")
+
+
+@click.command()
+@click.option("--limit", default=20, show_default=True, help="At most 1000.")
+@command
+def conflicts(invocation: Invocation, limit: int) -> None:
+    """Show memories of which several versions are kept: written apart, in ignorance of each other.
+
+    The first version of each is what readers see. An update settles it.
+    """
+    with backend(invocation) as node:
+        answer = node.conflicts({"limit": str(limit)})
+    lines = []
+    for one in answer["conflicts"]:
+        lines.append(f"{one['id']}  {one['namespace']}")
+        for version in one["versions"]:
+            record = version["record"]
+            said = record.get("content", "(deleted)").replace("\n", " ")[:60]
+            lines.append(f"    {version['at']}  {record.get('metadata', {}).get('agent_id', '')}  {said}")
+    lines += [f"shared title: {one['title']}  {one['namespace']}" for one in answer["shared_titles"]]
+    invocation.show(answer, "\n".join(lines) or "no conflicts")
+
+
+@click.command()
+@command
+def stats(invocation: Invocation) -> None:
+    """Count what the store holds."""
+    with backend(invocation) as node:
+        answer = node.stats()
+    rows = [f"{name:16}{answer[name]}" for name in ("total", "conflicts", "tombstones", "waiting", "expired", "digest")]
+    rows += [f"  {one['namespace']:30}{one['count']}" for one in answer["by_namespace"]]
+    invocation.show(answer, "\n".join(rows))
+
+
+COMMANDS = (store, get, listed, search, update, delete, promote, conflicts, stats)
+
+
+def _fields(given: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in given.items() if value is not None and value != ()}
+    if "tags" in fields:
+        fields["tags"] = list(fields["tags"])
+    return fields
+
+
+def _filters(given: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _text(content: str) -> str:
+    return sys.stdin.read() if content == "-" else content
+
+
+def _shown(memory: dict[str, Any]) -> str:
+    lines = [f"{name:12}{memory[name]}" for name in ("id", "namespace", "title", "tier", "priority", "updated_at")]
+    if memory["tags"]:
+        lines.append(f"{'tags':12}{', '.join(memory['tags'])}")
+    if memory.get("expires_at"):
+        lines.append(f"{'expires_at':12}{memory['expires_at']}")
+    return "\n".join((*lines, "", memory["content"]))
+
+
+def _table(memories: list[dict[str, Any]]) -> str:
+    rows = [f"{one['id']}  {one['namespace']:20.20}  {one['title']:.60}" for one in memories]
+    return "\n".join(rows) or "nothing found"

@@ -1,0 +1,151 @@
+"""Commands about who may connect: fingerprint, allowlist, peers."""
+
+from pathlib import Path
+
+import click
+
+from node import setup
+from node.cli.context import Invocation, command
+from node.cli.output import NO, USAGE, CommandError
+from node.config import ConfigError, PeerConfig, url_fault
+from node.files import write_kept
+from node.settings import globs_fault
+from tls import allowlist as lists
+from tls.allowlist import AllowlistError
+from tls.fingerprint import Fingerprint
+
+
+@click.command()
+@command
+def fingerprint(invocation: Invocation) -> None:
+    """Print this node's line for another operator's allowlist."""
+    config = invocation.config()
+    found = invocation.home.identity(config).load().fingerprint
+    invocation.show({"fingerprint": found.text, "name": config.name}, f"{found.text}  # {config.name}")
+
+
+@click.group()
+def allowlist() -> None:
+    """Who may connect: check, show and edit the file."""
+
+
+@allowlist.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@command
+def check(invocation: Invocation, file: Path | None) -> None:
+    """Check an allowlist file (the node's own, unless one is named)."""
+    path = file or invocation.home.allowlist(invocation.config())
+    try:
+        found = lists.load(path)
+    except AllowlistError as error:
+        raise CommandError(NO, "allowlist", "\n".join(map(str, error.problems))) from None
+    told = {"file": str(path), "entries": len(found), "warnings": list(found.warnings)}
+    invocation.show(told, "\n".join((*found.warnings, f"{path}: {len(found)} entries, no error")))
+
+
+@allowlist.command(name="list")
+@command
+def listed(invocation: Invocation) -> None:
+    """Show the entries."""
+    found = lists.load(invocation.home.allowlist(invocation.config()))
+    told = [{"fingerprint": e.fingerprint.text, "label": e.label, "line": e.line} for e in found.entries]
+    invocation.show(told, "\n".join(f"{e.fingerprint.text}  # {e.label}" for e in found.entries) or "nobody")
+
+
+@allowlist.command()
+@click.argument("fingerprint")
+@click.option("--label", default="", help="What you call it.")
+@command
+def add(invocation: Invocation, fingerprint: str, label: str) -> None:
+    """Let a certificate in. A running node notices by itself."""
+    one, path = _parsed(fingerprint), invocation.home.allowlist(invocation.config())
+    write_kept(path, lists.add(lists.read(path), one, label).encode())
+    invocation.show({"added": one.text, "label": label}, f"{one.text} may connect")
+
+
+@allowlist.command()
+@click.argument("fingerprint")
+@command
+def remove(invocation: Invocation, fingerprint: str) -> None:
+    """Shut a certificate out; its connections are closed within a second."""
+    one, path = _parsed(fingerprint), invocation.home.allowlist(invocation.config())
+    text = lists.read(path)
+    if one not in lists.parse(text, str(path)):
+        raise CommandError(NO, "not_found", f"{one.text} is not on the allowlist")
+    write_kept(path, lists.remove(text, one).encode())
+    invocation.show({"removed": one.text}, f"{one.text} may connect no longer")
+
+
+@click.group()
+def peer() -> None:
+    """The nodes that this one keeps in step with."""
+
+
+@peer.command(name="add")
+@click.argument("name")
+@click.argument("url", required=False)
+@click.option("--fingerprint", required=True, help="sha256:… of its certificate (its `ai-memory fingerprint`).")
+@click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Its CA's certificate, if it is not ours.")
+@click.option("--direction", type=click.Choice(("push", "pull", "both")), default="both", show_default=True)
+@click.option("--read", multiple=True, help="Namespaces that it may read (globs) [**].")
+@click.option("--write", multiple=True, help="Namespaces that are taken from it (globs) [**].")
+@command
+def add_peer(
+    invocation: Invocation,
+    name: str,
+    url: str | None,
+    fingerprint: str,
+    ca: Path | None,
+    direction: str,
+    read: tuple[str, ...],
+    write: tuple[str, ...],
+) -> None:
+    """Add a peer, and its line in the allowlist with it. Restart the node to begin.
+
+    Without URL the peer is only let in: it calls here. On the other machine do the same the other way round.
+
+        ai-memory peer add desk https://desk.local:9443 --ca desk-ca.pem --fingerprint sha256:…
+    """
+    faults = [fault for fault in (url_fault(url) if url else None, globs_fault([*read, *write])) if fault]
+    if not name.strip() or len(name) > 64 or not name.isprintable() or "#" in name:
+        faults.append(f"name {name[:64]!r}: 1 to 64 printable characters without # expected")
+    if faults:
+        raise ConfigError(faults)
+    one = PeerConfig(name, url, _parsed(fingerprint), direction, read or ("**",), write or ("**",))
+    setup.add_peer(invocation.home, one, ca)
+    told = {"name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction}
+    running = invocation.home.running() is not None
+    invocation.show(told, f"{name} is a peer" + ("; restart the node to begin" if running else ""))
+
+
+@peer.command(name="list")
+@command
+def list_peers(invocation: Invocation) -> None:
+    """Show the configured peers."""
+    peers = invocation.config().peers
+    told = [
+        {"name": p.name, "url": p.url, "fingerprint": p.fingerprint.text, "direction": p.direction,
+         "read": list(p.read), "write": list(p.write)}
+        for p in peers
+    ]  # fmt: skip
+    rows = [f"{p.name:16}{p.url or '(calls here)':40}{p.direction:6}{p.fingerprint.text}" for p in peers]
+    invocation.show(told, "\n".join(rows) or "no peers")
+
+
+@peer.command(name="remove")
+@click.argument("name")
+@command
+def remove_peer(invocation: Invocation, name: str) -> None:
+    """Remove a peer and its line in the allowlist."""
+    gone = setup.remove_peer(invocation.home, name)
+    invocation.show({"removed": name, "fingerprint": gone.fingerprint.text}, f"{name} is no peer any more")
+
+
+def _parsed(text: str) -> Fingerprint:
+    try:
+        return Fingerprint.parse(text.strip())
+    except ValueError as error:
+        raise CommandError(USAGE, "fingerprint", str(error)) from None
+
+
+COMMANDS = (fingerprint, allowlist, peer)

@@ -1,0 +1,291 @@
+"""The configuration: one TOML file and the environment, checked as a whole, refused with file and line.
+
+Unknown keys, impossible values and wrong types are all reported at once; nothing is ever silently ignored.
+"""
+
+import difflib
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from node.settings import PEER_SETTINGS, SETTINGS, Setting
+from tls.fingerprint import Fingerprint
+
+PREFIX = "AI_MEMORY_"
+OTHER_VARIABLES = frozenset(("AI_MEMORY_HOME", "AI_MEMORY_DB_KEY", "AI_MEMORY_AGENT_ID"))
+"""Variables of ours that are no setting of the file."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems`: one line each, with place, what was found and what is expected."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """One `[[peer]]`."""
+
+    name: str
+    url: str | None
+    fingerprint: Fingerprint
+    direction: str
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """host and port of a listener."""
+
+    host: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Config:
+    """A checked configuration. `config["section", "key"]` is the value of a setting; all are listed in `SETTINGS`."""
+
+    def __init__(self, values: Mapping[tuple[str, str], Any], peers: tuple[PeerConfig, ...]) -> None:
+        self._values = MappingProxyType(dict(values))
+        self.peers = peers
+
+    def __getitem__(self, name: tuple[str, str]) -> Any:
+        return self._values[name]
+
+    def address(self, section: str) -> Address:
+        """The `listen` of a section."""
+        host, _, port = str(self[section, "listen"]).rpartition(":")
+        return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+    @property
+    def name(self) -> str:
+        return str(self["node", "name"] or socket.gethostname())
+
+    @property
+    def agent_id(self) -> str:
+        plain = re.sub(r"[^A-Za-z0-9_\-.]", "-", self.name)[:100]
+        return str(self["node", "agent_id"] or f"host:{plain}")
+
+    def with_values(self, changes: Mapping[tuple[str, str], Any]) -> "Config":
+        """A copy with some settings replaced (command-line options)."""
+        return Config({**self._values, **changes}, self.peers)
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read and check. A missing file is an error. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}; run `ai-memory init` first, or name the right --home"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: not UTF-8 text"]) from None
+    return parse(text, str(path), os.environ if environment is None else environment)
+
+
+def parse(text: str, source: str, environment: Mapping[str, str]) -> Config:
+    """Check the text of a configuration. Raises ConfigError with every problem in it."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{source}: {error}"]) from None
+    places = _Places(text, source)
+    problems: list[str] = []
+    values = {(setting.section, setting.key): setting.default for setting in SETTINGS}
+    sections = {setting.section for setting in SETTINGS}
+    for section, table in document.items():
+        if section == "peer":
+            continue
+        if section not in sections or not isinstance(table, dict):
+            like = _like(section, {*sections, "peer"})
+            problems.append(f"{places.section(section)}: section [{section}] is not known{like}")
+            continue
+        for key, value in table.items():
+            setting = _find(SETTINGS, section, key)
+            place = places.key(section, key)
+            if setting is None:
+                known = {one.key for one in SETTINGS if one.section == section}
+                problems.append(f"{place}: [{section}] {key} is not known{_like(key, known)}")
+            else:
+                values[section, key] = _checked(setting, value, f"{place}: [{section}] {key}", problems)
+    problems.extend(_environment(environment, values))
+    peers = _peers(document.get("peer", []), places, problems)
+    problems.extend(f"{source}: {problem}" for problem in _impossible(values))
+    if problems:
+        raise ConfigError(problems)
+    return Config(values, tuple(peers))
+
+
+def _environment(environment: Mapping[str, str], values: dict[tuple[str, str], Any]) -> Iterator[str]:
+    by_name = {setting.variable: setting for setting in SETTINGS}
+    for name, text in environment.items():
+        if not name.startswith(PREFIX) or name in OTHER_VARIABLES:
+            continue
+        setting = by_name.get(name)
+        if setting is None:
+            yield f"environment: {name} is not known{_like(name, by_name.keys() | OTHER_VARIABLES)}"
+            continue
+        problems: list[str] = []
+        value = _from_text(setting, text)
+        values[setting.section, setting.key] = _checked(setting, value, f"environment: {name}", problems)
+        yield from problems
+
+
+def _from_text(setting: Setting, text: str) -> Any:
+    if setting.kind is bool:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
+    if setting.kind is list:
+        return [part for part in text.split(",") if part]
+    if setting.kind in (int, float):
+        try:
+            return setting.kind(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _checked(setting: Setting, value: Any, what: str, problems: list[str]) -> Any:
+    if setting.kind is float and type(value) is int:
+        value = float(value)
+    items = value if isinstance(value, list) else []
+    if type(value) is not setting.kind or not all(isinstance(item, str) for item in items):
+        names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts"}
+        problems.append(f"{what} is {value!r}, expected {names[setting.kind]}")
+        return setting.default
+    if setting.kind is str and not value:
+        problems.append(f"{what} is empty, expected some text (leave the key out for the default)")
+        return setting.default
+    fault = setting.check(value) if setting.check is not None else None
+    if fault is not None:
+        problems.append(f"{what}: {fault}")
+        return setting.default
+    return value
+
+
+def _peers(tables: object, places: "_Places", problems: list[str]) -> list[PeerConfig]:
+    if not isinstance(tables, list):
+        problems.append(f"{places.section('peer')}: peers are written [[peer]], with two brackets")
+        return []
+    found = [_peer(table, index, places, problems, tables) for index, table in enumerate(tables)]
+    return [one for one in found if one is not None]
+
+
+def _peer(
+    table: Mapping[str, Any], index: int, places: "_Places", problems: list[str], tables: list[Any]
+) -> PeerConfig | None:
+    before = len(problems)
+    values = {setting.key: setting.default for setting in PEER_SETTINGS}
+    for key, value in table.items():
+        place = places.peer(index, key)
+        setting = _find(PEER_SETTINGS, "peer", key)
+        if setting is None:
+            problems.append(f"{place}: [[peer]] {key} is not known{_like(key, values.keys())}")
+        else:
+            values[key] = _checked(setting, value, f"{place}: [[peer]] {key}", problems)
+    place = places.peer(index, None)
+    problems.extend(f"{place}: [[peer]] has no {key}" for key in ("name", "fingerprint") if values[key] is None)
+    if len(problems) > before:
+        return None
+    try:
+        fingerprint = Fingerprint.parse(values["fingerprint"])
+    except ValueError as error:
+        problems.append(f"{places.peer(index, 'fingerprint')}: [[peer]] fingerprint: {error}")
+        return None
+    problems.extend(f"{places.peer(index, key)}: [[peer]] {fault}" for key, fault in _peer_faults(values))
+    for key in ("name", "fingerprint"):
+        if any(isinstance(other, dict) and other.get(key) == table.get(key) for other in tables[:index]):
+            problems.append(f"{places.peer(index, key)}: [[peer]] {key} {table.get(key)!r} is used by a peer above")
+    if len(problems) > before:
+        return None
+    return PeerConfig(
+        values["name"], values["url"], fingerprint, values["direction"], tuple(values["read"]), tuple(values["write"])
+    )
+
+
+def _peer_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if values["url"] is not None:
+        fault = url_fault(values["url"])
+        if fault:
+            yield "url", fault
+    if values["legacy"]:
+        yield "legacy", "legacy = true is not supported by this version; leave it out, or wait for the next"
+    if not values["allow_unsigned"]:
+        yield "allow_unsigned", "allow_unsigned = false would refuse everything: this version signs nothing yet"
+
+
+def url_fault(url: str) -> str | None:
+    """What is wrong with a peer's address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return f"url {url!r} is no URL, expected https://host:port"
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+        return f"url {url!r}, expected https://host:port and nothing else"
+    if parts.path not in ("", "/"):
+        return f"url {url!r} has a path, expected https://host:port"
+    return None if port is None or port > 0 else f"url {url!r} has port 0"
+
+
+def _impossible(values: Mapping[tuple[str, str], Any]) -> Iterator[str]:
+    """What is wrong only in combination."""
+    if values["local", "allow_non_loopback"] and not values["local", "api_key_file"]:
+        yield "[local] allow_non_loopback needs api_key_file: without it anyone on the network could read the store"
+    host = str(values["local", "listen"]).rpartition(":")[0]
+    if host not in ("127.0.0.1", "localhost", "[::1]", "::1") and not values["local", "allow_non_loopback"]:
+        yield f"[local] listen is on {host!r}, expected 127.0.0.1, localhost or [::1] (or allow_non_loopback and a key)"
+    if values["sync", "retry_first"] > values["sync", "retry_longest"]:
+        yield "[sync] retry_first is longer than retry_longest"
+
+
+def _find(settings: Sequence[Setting], section: str, key: str) -> Setting | None:
+    return next((one for one in settings if (one.section, one.key) == (section, key)), None)
+
+
+def _like(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+class _Places:
+    """Where sections and keys stand in the text, which the parser does not tell."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self._source = source
+        self._lines: dict[tuple[str, str | None], int] = {}
+        section, peers = "", -1
+        for number, line in enumerate(text.splitlines(), 1):
+            header = re.match(r"\s*\[+\s*([^\]\s]+)\s*\]+", line)
+            if header:
+                section = header[1]
+                if line.lstrip().startswith("[["):
+                    peers += 1
+                    section = f"{section}/{peers}"
+                self._lines.setdefault((section, None), number)
+            elif key := re.match(r"\s*([A-Za-z0-9_-]+)\s*=", line):
+                self._lines.setdefault((section, key[1]), number)
+
+    def section(self, section: str) -> str:
+        return self._at((section, None), (f"{section}/0", None))
+
+    def key(self, section: str, key: str) -> str:
+        return self._at((section, key), (section, None))
+
+    def peer(self, index: int, key: str | None) -> str:
+        return self._at((f"peer/{index}", key), (f"peer/{index}", None))
+
+    def _at(self, *names: tuple[str, str | None]) -> str:
+        line = next((self._lines[name] for name in names if name in self._lines), 1)
+        return f"{self._source}:{line}"

@@ -1,0 +1,71 @@
+"""Where the store's passphrase comes from. Never from an argument, which every user of the machine can read."""
+
+import os
+import subprocess
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from node.config import Config, ConfigError
+from node.home import Home, require_private
+
+VARIABLE = "AI_MEMORY_DB_KEY"
+CREDENTIAL = "ai-memory-passphrase"
+COMMAND_TIMEOUT = 60
+MAX_BYTES = 4_096
+
+
+def find(config: Config, home: Home, environment: MutableMapping[str, str] | None = None) -> str:
+    """The passphrase, from the first source that has one. Raises ConfigError naming all of them.
+
+    The variable is removed from the environment, so that no child process inherits it.
+    """
+    environment = os.environ if environment is None else environment
+    value = environment.pop(VARIABLE, None)
+    if value is not None:
+        return _usable(value, f"the variable {VARIABLE}")
+    named = config["store", "passphrase_file"]
+    if named:
+        return from_file(home.under(named))
+    credentials = environment.get("CREDENTIALS_DIRECTORY")
+    if credentials and (Path(credentials) / CREDENTIAL).exists():
+        # systemd's folder is private to the unit, whatever the mode of the file says.
+        return _usable((Path(credentials) / CREDENTIAL).read_text(), f"the credential {CREDENTIAL}")
+    command = config["store", "passphrase_command"]
+    if command:
+        return _from_command(command)
+    if home.passphrase.exists():
+        return from_file(home.passphrase)
+    raise ConfigError(
+        [
+            f"no passphrase for the store: expected the variable {VARIABLE}, [store] passphrase_file, the systemd"
+            f" credential {CREDENTIAL}, [store] passphrase_command, or the file {home.passphrase}"
+        ]
+    )
+
+
+def from_file(path: Path) -> str:
+    """The passphrase in a file that only its owner can read; the newline at its end is not part of it."""
+    require_private(path)
+    try:
+        return _usable(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: not UTF-8 text"]) from None
+
+
+def _from_command(command: list[str]) -> str:
+    try:
+        ran = subprocess.run(command, capture_output=True, timeout=COMMAND_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError([f"[store] passphrase_command {command[0]!r} failed: {type(error).__name__}"]) from None
+    if ran.returncode:
+        raise ConfigError([f"[store] passphrase_command {command[0]!r} ended with status {ran.returncode}, expected 0"])
+    return _usable(ran.stdout.decode("utf-8", "strict"), "[store] passphrase_command")
+
+
+def _usable(text: str, source: str) -> str:
+    value = text.rstrip("\r\n")
+    if not value:
+        raise ConfigError([f"the passphrase from {source} is empty"])
+    if len(value.encode()) > MAX_BYTES or "\0" in value:
+        raise ConfigError([f"the passphrase from {source} is longer than {MAX_BYTES} bytes, or has a NUL in it"])
+    return value

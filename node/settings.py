@@ -1,0 +1,115 @@
+"""Every key of the configuration, as one table: its type, default, limits and meaning.
+
+The reader, the default file, the environment's names and the documentation's test are all made from it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sync.memory import agent_fault, namespace_fault
+
+Check = Callable[[Any], str | None]
+"""What is wrong with a value, in words; None where nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key."""
+
+    section: str
+    key: str
+    kind: type
+    default: Any
+    """None: not set."""
+    doc: str
+    check: Check | None = None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that overrides it."""
+        return f"AI_MEMORY_{self.section}_{self.key}".upper()
+
+
+def _between(low: float, high: float) -> Check:
+    def check(value: float) -> str | None:
+        return None if low <= value <= high else f"{value}, expected {low:g} to {high:g}"
+
+    return check
+
+
+def _one_of(*allowed: str) -> Check:
+    def check(value: str) -> str | None:
+        return None if value in allowed else f"{value!r}, expected one of {', '.join(allowed)}"
+
+    return check
+
+
+def _agent(value: str) -> str | None:
+    return agent_fault(value)
+
+
+def _address(value: str) -> str | None:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65_535:
+        return f"{value!r}, expected host:port with a port from 0 to 65535"
+    return None
+
+
+def globs_fault(value: list[str]) -> str | None:
+    """What is wrong with a list of namespace patterns."""
+    for pattern in value:
+        fault = namespace_fault(pattern.replace("*", "x") or "")
+        if fault:
+            return f"{pattern!r} is no namespace pattern ({fault})"
+    return None
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("node", "name", str, None, "What this node calls itself in logs and in the line for other operators."
+            " Default: the host's name."),
+    Setting("node", "agent_id", str, None, "The agent that writes where a client names none. Default: host:<name>.", _agent),
+    Setting("store", "path", str, "store.db", "The encrypted store; relative to the home folder."),
+    Setting("store", "passphrase_file", str, None, "A file (mode 0600) with the passphrase, if it does not come from"
+            " AI_MEMORY_DB_KEY or a systemd credential."),
+    Setting("store", "passphrase_command", list, None, "A program and its arguments that prints the passphrase."),
+    Setting("store", "readers", int, 2, "Connections that read beside the writer.", _between(1, 16)),
+    Setting("federation", "listen", str, "0.0.0.0:9443", "Where peers connect (TLS 1.3, mutual, allowlisted).", _address),
+    Setting("federation", "handshake_timeout", float, 5.0, "Seconds that a handshake may take.", _between(0.1, 60)),
+    Setting("federation", "max_handshakes", int, 64, "Handshakes pending at one time.", _between(1, 4096)),
+    Setting("federation", "max_handshakes_per_address", int, 8, "The same, for one address.", _between(1, 4096)),
+    Setting("federation", "max_connections", int, 256, "Connections of peers open at one time.", _between(1, 65_536)),
+    Setting("federation", "default_read", list, [], "Namespaces that an allowlisted certificate which is no configured"
+            " peer may read. Empty: none.", globs_fault),
+    Setting("federation", "default_write", list, [], "Namespaces that such a certificate may write. Empty: none.", globs_fault),
+    Setting("local", "listen", str, "127.0.0.1:9077", "Where agents on this machine connect (plain HTTP).", _address),
+    Setting("local", "api_key_file", str, None, "A file with a key that clients must send as X-Api-Key."),
+    Setting("local", "allow_non_loopback", bool, False, "Listen beyond loopback; needs api_key_file."),
+    Setting("local", "max_body", int, 16_777_216, "Bytes of one request, decompressed.", _between(1_024, 268_435_456)),
+    Setting("tls", "cert", str, "node.pem", "This node's certificate; relative to the home folder."),
+    Setting("tls", "key", str, "node.key", "Its private key (mode 0600)."),
+    Setting("tls", "ca", str, "ca.pem", "The CAs of the peers; one file with all of them."),
+    Setting("tls", "allowlist", str, "allowlist", "The certificates that may connect, one fingerprint a line."),
+    Setting("sync", "pull_interval", float, 30.0, "Seconds between pulls from a peer that has nothing new.",
+            _between(0.1, 86_400)),
+    Setting("sync", "page_records", int, 500, "Records of one page.", _between(1, 10_000)),
+    Setting("sync", "page_bytes", int, 4_194_304, "Bytes of one page.", _between(65_536, 8_388_608)),
+    Setting("sync", "retry_first", float, 0.25, "Seconds before the first retry; it doubles from there.", _between(0.01, 60)),
+    Setting("sync", "retry_longest", float, 60.0, "The longest wait between retries, in seconds.", _between(0.1, 86_400)),
+    Setting("sync", "request_timeout", float, 60.0, "Seconds that a request to a peer may take.", _between(1, 3_600)),
+    Setting("log", "format", str, "console", "console or json.", _one_of("console", "json")),
+    Setting("log", "level", str, "info", "debug, info, warning or error.", _one_of("debug", "info", "warning", "error")),
+)  # fmt: skip
+
+PEER_SETTINGS: tuple[Setting, ...] = (
+    Setting("peer", "name", str, None, "What you call it."),
+    Setting("peer", "url", str, None, "https://host:port where it listens; leave out for a peer that only calls here."),
+    Setting("peer", "fingerprint", str, None, "sha256:… of its certificate; it must be on the allowlist too."),
+    Setting("peer", "direction", str, "both", "push (data goes there), pull (data comes from there) or both.",
+            _one_of("push", "pull", "both")),
+    Setting("peer", "read", list, ["**"], "Namespaces that it may read here.", globs_fault),
+    Setting("peer", "write", list, ["**"], "Namespaces that are taken from it.", globs_fault),
+    Setting("peer", "allow_unsigned", bool, True, "Take unsigned memories from it. Signatures come with a later version;"
+            " until then only true is possible."),
+    Setting("peer", "legacy", bool, False, "It is a daemon of the older protocol. Not supported by this version."),
+)  # fmt: skip
