@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.locked
 
-.PHONY: test lint types unit demo env clean lock
+.PHONY: test lint types unit demo bench test-mesh env clean lock
 
 test: lint types unit
 
@@ -18,6 +18,18 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest -q
+
+# Three real nodes on this machine, real text, a stranger at the gate.
+demo: $(STAMP)
+	$(BIN)/ai-memory demo
+
+# 60,000 memories over three nodes, each killed with -9 in the middle of pushes, twenty times over; restores.
+test-mesh: $(STAMP)
+	MESH_RECORDS=60000 MESH_KILLS=20 $(BIN)/python -m pytest -q -s --timeout 1500 tests/mesh
+
+# One run, one table: each figure beside the limit of its parts.
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench
 
 env: $(STAMP)
 
