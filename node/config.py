@@ -3,11 +3,13 @@
 Unknown keys, impossible values and wrong types are all reported at once; nothing is ever silently ignored.
 """
 
+import contextlib
 import difflib
 import os
 import re
 import socket
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +60,19 @@ class Address:
 class Config:
     """A checked configuration. `config["section", "key"]` is the value of a setting; all are listed in `SETTINGS`."""
 
-    def __init__(self, values: Mapping[tuple[str, str], Any], peers: tuple[PeerConfig, ...]) -> None:
+    def __init__(
+        self,
+        values: Mapping[tuple[str, str], Any],
+        peers: tuple[PeerConfig, ...],
+        environment: Mapping[str, str],
+        as_written: "Config | None" = None,
+    ) -> None:
         self._values = MappingProxyType(dict(values))
         self.peers = peers
+        self.environment = environment
+        """Where variables were looked for; an edited file is read with the same."""
+        self.as_written = as_written or self
+        """Without what the command line replaced."""
 
     def __getitem__(self, name: tuple[str, str]) -> Any:
         return self._values[name]
@@ -79,9 +91,13 @@ class Config:
         plain = re.sub(r"[^A-Za-z0-9_\-.]", "-", self.name)[:100]
         return str(self["node", "agent_id"] or f"host:{plain}")
 
+    def differences(self, other: "Config") -> list[tuple[str, str]]:
+        """The settings (peers aside) that have another value there."""
+        return [name for name, value in self._values.items() if other[name] != value]
+
     def with_values(self, changes: Mapping[tuple[str, str], Any]) -> "Config":
         """A copy with some settings replaced (command-line options)."""
-        return Config({**self._values, **changes}, self.peers)
+        return Config({**self._values, **changes}, self.peers, self.environment, self.as_written)
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
@@ -99,8 +115,8 @@ def parse(text: str, source: str, environment: Mapping[str, str]) -> Config:
     """Check the text of a configuration. Raises ConfigError with every problem in it."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{source}: {error}"]) from None
+    except ValueError as error:  # TOMLDecodeError, or a number that Python will not read
+        raise ConfigError([_syntax(str(error), text, source)]) from None
     places = _Places(text, source)
     problems: list[str] = []
     values = {(setting.section, setting.key): setting.default for setting in SETTINGS}
@@ -108,7 +124,10 @@ def parse(text: str, source: str, environment: Mapping[str, str]) -> Config:
     for section, table in document.items():
         if section == "peer":
             continue
-        if section not in sections or not isinstance(table, dict):
+        if not isinstance(table, dict):
+            problems.append(f"{places.section(section)}: {section} stands in no section, expected it below a [section]")
+            continue
+        if section not in sections:
             like = _like(section, {*sections, "peer"})
             problems.append(f"{places.section(section)}: section [{section}] is not known{like}")
             continue
@@ -122,10 +141,39 @@ def parse(text: str, source: str, environment: Mapping[str, str]) -> Config:
                 values[section, key] = _checked(setting, value, f"{place}: [{section}] {key}", problems)
     problems.extend(_environment(environment, values))
     peers = _peers(document.get("peer", []), places, problems)
-    problems.extend(f"{source}: {problem}" for problem in _impossible(values))
+    for section, keys, problem in _impossible(values):
+        problems.append(f"{_origin(section, keys, document, environment, places)}: [{section}] {problem}")
     if problems:
         raise ConfigError(problems)
-    return Config(values, tuple(peers))
+    return Config(values, tuple(peers), environment)
+
+
+def _syntax(message: str, text: str, source: str) -> str:
+    """The parser's sentence, its place put where every other problem has it."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if found:
+        return f"{source}:{found[2]}:{found[3]}: {found[1]}"
+    if message.endswith("(at end of document)"):
+        return f"{source}:{text.count(chr(10)) + 1}: {message}"
+    return f"{source}: {message}"
+
+
+def _origin(
+    section: str,
+    keys: Sequence[str],
+    document: Mapping[str, Any],
+    environment: Mapping[str, str],
+    places: "_Places",
+) -> str:
+    """Where the value of a setting came from: of several, the first that anybody set."""
+    for key in keys:
+        setting = _find(SETTINGS, section, key)
+        if setting is not None and setting.variable in environment:
+            return f"environment: {setting.variable}"
+        table = document.get(section)
+        if isinstance(table, dict) and key in table:
+            return places.key(section, key)
+    return places.section(section)
 
 
 def _environment(environment: Mapping[str, str], values: dict[tuple[str, str], Any]) -> Iterator[str]:
@@ -178,13 +226,31 @@ def _peers(tables: object, places: "_Places", problems: list[str]) -> list[PeerC
     if not isinstance(tables, list):
         problems.append(f"{places.section('peer')}: peers are written [[peer]], with two brackets")
         return []
-    found = [_peer(table, index, places, problems, tables) for index, table in enumerate(tables)]
-    return [one for one in found if one is not None]
+    found: list[PeerConfig] = []
+    seen: set[str | Fingerprint] = set()
+    for index, table in enumerate(tables):
+        if not isinstance(table, dict):
+            problems.append(f"{places.section('peer')}: peer {table!r}, expected a table below [[peer]]")
+            continue
+        one = _peer(table, index, places, problems)
+        if one is not None:
+            found.append(one)
+        for key, value in _identifiers(table):
+            if value in seen:
+                problems.append(f"{places.peer(index, key)}: [[peer]] {key} {table[key]!r} is used by a peer above")
+            seen.add(value)
+    return found
 
 
-def _peer(
-    table: Mapping[str, Any], index: int, places: "_Places", problems: list[str], tables: list[Any]
-) -> PeerConfig | None:
+def _identifiers(table: Mapping[str, Any]) -> Iterator[tuple[str, str | Fingerprint]]:
+    """What no two peers may share; a fingerprint counts, however it is spelt."""
+    if isinstance(table.get("name"), str):
+        yield "name", table["name"]
+    with contextlib.suppress(ValueError):
+        yield "fingerprint", Fingerprint.parse(str(table.get("fingerprint")))
+
+
+def _peer(table: Mapping[str, Any], index: int, places: "_Places", problems: list[str]) -> PeerConfig | None:
     before = len(problems)
     values = {setting.key: setting.default for setting in PEER_SETTINGS}
     for key, value in table.items():
@@ -195,7 +261,7 @@ def _peer(
         else:
             values[key] = _checked(setting, value, f"{place}: [[peer]] {key}", problems)
     place = places.peer(index, None)
-    problems.extend(f"{place}: [[peer]] has no {key}" for key in ("name", "fingerprint") if values[key] is None)
+    problems.extend(f"{place}: [[peer]] has no {key}" for key in ("name", "fingerprint") if key not in table)
     if len(problems) > before:
         return None
     try:
@@ -204,9 +270,6 @@ def _peer(
         problems.append(f"{places.peer(index, 'fingerprint')}: [[peer]] fingerprint: {error}")
         return None
     problems.extend(f"{places.peer(index, key)}: [[peer]] {fault}" for key, fault in _peer_faults(values))
-    for key in ("name", "fingerprint"):
-        if any(isinstance(other, dict) and other.get(key) == table.get(key) for other in tables[:index]):
-            problems.append(f"{places.peer(index, key)}: [[peer]] {key} {table.get(key)!r} is used by a peer above")
     if len(problems) > before:
         return None
     return PeerConfig(
@@ -239,15 +302,19 @@ def url_fault(url: str) -> str | None:
     return None if port is None or port > 0 else f"url {url!r} has port 0"
 
 
-def _impossible(values: Mapping[tuple[str, str], Any]) -> Iterator[str]:
-    """What is wrong only in combination."""
+def _impossible(values: Mapping[tuple[str, str], Any]) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """What is wrong only in combination: section, the keys that make it so, and what is wrong."""
     if values["local", "allow_non_loopback"] and not values["local", "api_key_file"]:
-        yield "[local] allow_non_loopback needs api_key_file: without it anyone on the network could read the store"
+        text = "allow_non_loopback needs api_key_file: without it anyone on the network could read the store"
+        yield "local", ("allow_non_loopback",), text
     host = str(values["local", "listen"]).rpartition(":")[0]
     if host not in ("127.0.0.1", "localhost", "[::1]", "::1") and not values["local", "allow_non_loopback"]:
-        yield f"[local] listen is on {host!r}, expected 127.0.0.1, localhost or [::1] (or allow_non_loopback and a key)"
-    if values["sync", "retry_first"] > values["sync", "retry_longest"]:
-        yield "[sync] retry_first is longer than retry_longest"
+        text = f"listen is on {host!r}, expected 127.0.0.1, localhost or [::1] (or allow_non_loopback and a key)"
+        yield "local", ("listen",), text
+    first, longest = values["sync", "retry_first"], values["sync", "retry_longest"]
+    if first > longest:
+        text = f"retry_first is {first:g}, expected no more than retry_longest ({longest:g})"
+        yield "sync", ("retry_first", "retry_longest"), text
 
 
 def _find(settings: Sequence[Setting], section: str, key: str) -> Setting | None:
@@ -265,23 +332,24 @@ class _Places:
     def __init__(self, text: str, source: str) -> None:
         self._source = source
         self._lines: dict[tuple[str, str | None], int] = {}
-        section, peers = "", -1
-        for number, line in enumerate(text.splitlines(), 1):
-            header = re.match(r"\s*\[+\s*([^\]\s]+)\s*\]+", line)
+        section = ""
+        repeated: Counter[str] = Counter()
+        for number, line in enumerate(text.split("\n"), 1):
+            header = re.match(r"\s*(\[{1,2})\s*[\"']?([^\]\s\"']+)[\"']?\s*\]", line)
             if header:
-                section = header[1]
-                if line.lstrip().startswith("[["):
-                    peers += 1
-                    section = f"{section}/{peers}"
+                section = header[2]
+                if header[1] == "[[":
+                    section = f"{header[2]}/{repeated[header[2]]}"
+                    repeated[header[2]] += 1
                 self._lines.setdefault((section, None), number)
-            elif key := re.match(r"\s*([A-Za-z0-9_-]+)\s*=", line):
-                self._lines.setdefault((section, key[1]), number)
+            elif key := re.match(r"\s*(?:([A-Za-z0-9_-]+)\s*\.\s*)?[\"']?([A-Za-z0-9_-]+)[\"']?\s*=", line):
+                self._lines.setdefault((section or key[1] or "", key[2]), number)
 
     def section(self, section: str) -> str:
-        return self._at((section, None), (f"{section}/0", None))
+        return self._at((section, None), (f"{section}/0", None), ("", section))
 
     def key(self, section: str, key: str) -> str:
-        return self._at((section, key), (section, None))
+        return self._at((section, key), (section, None), ("", section))
 
     def peer(self, index: int, key: str | None) -> str:
         return self._at((f"peer/{index}", key), (f"peer/{index}", None))

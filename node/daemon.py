@@ -1,12 +1,11 @@
-"""The running node: store, engine, both listeners and a replicator for each peer, put together and taken down again."""
+"""The running node: store, engine, both listeners and the links to its peers, put together and taken down again."""
 
 import asyncio
 import contextlib
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -14,18 +13,23 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from node import config as configuration
 from node.api.federation import Federation
 from node.api.local import Local
+from node.api.serving import Runner
 from node.config import Address, Config, ConfigError, PeerConfig
 from node.dialer import Dialer
+from node.door import Door
 from node.exchange import Exchange, new_engine
 from node.home import Home
+from node.links import Links
 from node.memories import Memories
 from node.passphrase import from_file
 from node.peers import Peer, PeerBook
 from node.replicator import Limits as PageLimits
 from node.replicator import Replicator
 from node.store import Store
+from node.store.errors import StoreError
 from node.timekeeper import Timekeeper
 from sync.peer import Pace
 from sync.ports import Position
@@ -33,28 +37,17 @@ from sync.scope import Globs
 from tls.allowlist import Allowlist, AllowlistError
 from tls.allowlist import load as load_allowlist
 from tls.contexts import PinnedContext
-from tls.errors import IdentityError
+from tls.errors import IdentityError, TlsError
 from tls.explain import explain
 from tls.fingerprint import Fingerprint
-from tls.gate import WARN_DAYS, Gate, self_test
-from tls.listener import HandshakeEvent, Limits, Listener
+from tls.gate import WARN_DAYS, Gate
+from tls.listener import Limits
 from tls.watch import Watched, Watcher
 
-KEEPALIVE = 75.0
 RETRY_WAITING = 15.0
 """Seconds between looks at what waits in the future, and at the clock."""
-GRACE = 5.0
-"""Seconds that requests under way get at the end."""
 
 log = structlog.get_logger("node")
-
-
-@dataclass(slots=True)
-class _Links:
-    """What exists per configured peer."""
-
-    replicators: dict[str, Replicator] = field(default_factory=dict)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
 class Daemon:
@@ -64,31 +57,63 @@ class Daemon:
         self.home, self.config, self.store = home, config, store
         self.clock = Timekeeper()
         self.engine = new_engine(config.agent_id)
-        self.book = PeerBook(
-            (_peer(one) for one in config.peers),
-            Globs(tuple(config["federation", "default_read"])),
-            Globs(tuple(config["federation", "default_write"])),
-        )
-        self.exchange = Exchange(store, self.engine, self.book, self.clock)
-        self.memories = Memories(store, self.engine, self.clock.now)
+        self.exchange = Exchange(store, self.engine, _book(config, config.peers), self.clock)
+        self.memories = Memories(store, self.engine, self.clock.now, self.exchange.check_clock)
         self.gate = Gate(home.identity(config), self._first_allowlist())
-        self.listener: Listener | None = None
+        self.door = Door(
+            self.gate,
+            lambda: Federation(self.exchange, self.links.heard_from, version("ai-memory")).application(),
+            config.address("federation"),
+            Limits(
+                config["federation", "handshake_timeout"],
+                config["federation", "max_handshakes"],
+                config["federation", "max_handshakes_per_address"],
+                config["federation", "max_connections"],
+            ),
+            self.tell_where,
+        )
+        self.links = Links(self._replicator)
         self.local_url = ""
-        self._links = _Links()
+        self.poke: Callable[[], None] = lambda: None
+        self._written = config.as_written
         self._contexts: dict[str, PinnedContext] = {}
         self._loop = asyncio.get_running_loop()
-        self.poke: Callable[[], None] = lambda: None
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def book(self) -> PeerBook:
+        return self.exchange.book
 
     @property
     def federation_url(self) -> str | None:
         """None while the allowlist is empty: then nobody could enter, so nothing listens."""
-        if self.listener is None:
-            return None
-        address = self.config.address("federation")
-        host = "127.0.0.1" if address.host in ("0.0.0.0", "::") else address.host  # noqa: S104 - compared, not bound
-        return f"https://{Address(host, self.listener.port).text}"
+        return self.door.url
 
-    # --- allowlist and identity
+    def tell_where(self) -> None:
+        """Write down for commands in the same folder where this node is reached."""
+        self.home.write_run(self.local_url, self.federation_url)
+
+    def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something beside everything else. What goes wrong in it is logged, and ends only itself."""
+        task = self._loop.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, ConfigError | TlsError | StoreError):
+            log.error(f"{task.get_name()}.failed", reason=str(error))
+        elif error is not None:
+            log.error(f"{task.get_name()}.bug", exc_info=error)
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    # --- what the operator edits while the node runs
 
     def _first_allowlist(self) -> Allowlist:
         try:
@@ -106,23 +131,14 @@ class Daemon:
             return
         before = self.gate.allowlist
         self.gate.replace_allowlist(fresh)
-        self._contexts.clear()
-        dropped = self.listener.drop_unlisted() if self.listener is not None else 0
+        dropped = self.door.drop_unlisted()
         for warning in fresh.warnings:
             log.warning("allowlist.duplicate", reason=warning)
         added, removed = fresh.fingerprints - before.fingerprints, before.fingerprints - fresh.fingerprints
         log.info("allowlist.loaded", entries=len(fresh), added=len(added), removed=len(removed), dropped=dropped)
-        if removed:
-            self._loop.create_task(self._hang_up(removed))
-        if fresh.entries and self.listener is None:
-            self._loop.create_task(self._listen())
-
-    async def _hang_up(self, removed: frozenset[Fingerprint]) -> None:
-        """Close our own connections to peers that were taken off the list."""
         for fingerprint in removed:
-            replicator = self._links.replicators.get(fingerprint.text)
-            if replicator is not None:
-                await replicator.hang_up()
+            self.begin(self.links.hang_up(fingerprint.text), "peer.hang_up")
+        self.begin(self.door.settle(), "federation.listen")
 
     def reload_identity(self) -> None:
         """Take in a rotated certificate, key or CA bundle; a pair that does not match changes nothing."""
@@ -133,72 +149,37 @@ class Daemon:
                 log.info("identity.loaded", fingerprint=identity.fingerprint.text, days_left=identity.days_left())
         except IdentityError as error:
             log.error("identity.broken", reason=str(error), kept=self.gate.own_fingerprint.short)
-        self._warn_of_expiry()
+        self.warn_of_expiry()
 
-    def _warn_of_expiry(self) -> None:
+    def warn_of_expiry(self) -> None:
+        """Say so while there is time to issue a new certificate."""
         days = self.gate.identity.days_left()
         if days < WARN_DAYS:
             log.warning("identity.expires", days_left=days, reason="issue a new certificate, give its fingerprint out")
 
-    def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:
-        """The TLS context for calling one peer; made once for each identity and allowlist."""
-        found = self._contexts.get(fingerprint.text)
-        if found is not None:
-            return found
-        context = self.gate.client_context(frozenset((fingerprint,)))
-        self._contexts[fingerprint.text] = context
-        return context
+    def reload_config(self) -> None:
+        """Take in added, changed and removed peers. Every other setting waits for the next start, and that is told."""
+        try:
+            fresh = configuration.load(self.home.config, self.config.environment)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("config.broken", reason=problem, kept=len(self.book.peers))
+            return
+        later = sorted(f"[{section}] {key}" for section, key in fresh.differences(self._written))
+        self._written = fresh
+        if later:
+            log.warning("config.restart_needed", reason=f"{', '.join(later)} take effect at the next start")
+        self.exchange.replace_book(_book(self.config, fresh.peers))
+        self.begin(self.settle_links(), "peer.links")
+
+    async def settle_links(self) -> None:
+        """Call the peers that are configured now, and no others."""
+        await self.links.settle(self.book, self.store.position.number)
 
     # --- listeners
 
-    async def _listen(self) -> None:
-        """Open the federation listener, once there is somebody to let in and the gate has proven itself."""
-        if not self.gate.allowlist.entries:
-            log.warning("federation.closed", reason="the allowlist is empty: add a peer's fingerprint to open it")
-            return
-        await asyncio.to_thread(self_test)
-        federation = Federation(self.exchange, self._heard_from, version("ai-memory"))
-        runner = web.AppRunner(
-            federation.application(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE,
-            auto_decompress=False,
-            shutdown_timeout=GRACE,
-        )
-        await runner.setup()
-        assert runner.server is not None
-        address = self.config.address("federation")
-        limits = Limits(
-            self.config["federation", "handshake_timeout"],
-            self.config["federation", "max_handshakes"],
-            self.config["federation", "max_handshakes_per_address"],
-            self.config["federation", "max_connections"],
-        )
-        listener = Listener(self.gate, runner.server, address.host, address.port, limits, self._at_the_gate)
-        try:
-            await listener.start()
-        except OSError as error:
-            await runner.cleanup()
-            raise ConfigError([f"[federation] listen {address.text}: {error.strerror}; name another address"]) from None
-        self.listener, self._federation_runner = listener, runner
-        log.info("federation.open", url=self.federation_url, entries=len(self.gate.allowlist))
-        self.home.write_run(self.local_url, self.federation_url)
-
-    _federation_runner: web.AppRunner | None = None
-
-    def _at_the_gate(self, event: HandshakeEvent) -> None:
-        known = {"address": event.address, "peer": event.label, "reason": event.reason}
-        if event.fingerprint is not None:
-            known["fingerprint"] = event.fingerprint.text
-        level = log.debug if event.kind == "accepted" else log.warning
-        level(f"gate.{event.kind}", **{key: value for key, value in known.items() if value is not None})
-
-    def _heard_from(self, fingerprint: str) -> None:
-        replicator = self._links.replicators.get(fingerprint)
-        if replicator is not None:
-            replicator.heard_from()
-
-    async def _serve_local(self) -> web.AppRunner:
+    async def serve_local(self) -> Runner:
+        """Open the local listener. Raises ConfigError where its address cannot be listened on."""
         key_file = self.config["local", "api_key_file"]
         local = Local(
             self.memories,
@@ -208,13 +189,7 @@ class Daemon:
             api_key=from_file(self.home.under(key_file)) if key_file else None,
             any_host=self.config["local", "allow_non_loopback"],
         )
-        runner = web.AppRunner(
-            local.application(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE,
-            auto_decompress=False,
-            shutdown_timeout=GRACE,
-        )
+        runner = Runner(local.application())
         await runner.setup()
         address = self.config.address("local")
         site = web.TCPSite(runner, address.host, address.port)
@@ -225,6 +200,7 @@ class Daemon:
             raise ConfigError([f"[local] listen {address.text}: {error.strerror}; name another address"]) from None
         port = runner.addresses[0][1]
         self.local_url = f"http://{Address(address.host, port).text}"
+        self.tell_where()
         return runner
 
     # --- what the node says about itself
@@ -234,7 +210,8 @@ class Daemon:
             "status": "ok",
             "service": "ai-memory",
             "version": version("ai-memory"),
-            "federation_enabled": self.listener is not None,
+            "federation_enabled": self.door.is_open,
+            "embedder_ready": False,
         }
 
     async def status(self) -> dict[str, Any]:
@@ -246,11 +223,11 @@ class Daemon:
             "fingerprint": self.gate.own_fingerprint.text,
             "certificate_days_left": self.gate.identity.days_left(),
             "federation_url": self.federation_url,
-            "connections": self.listener.connections if self.listener is not None else 0,
+            "connections": self.door.connections,
             "feed": position.number,
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
-            "peers": [one.status() for one in self._links.replicators.values()],
+            "peers": self.links.status(self.book, position.number),
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
                  "detail": alarm.detail, "at": at // 1_000_000}
@@ -260,41 +237,42 @@ class Daemon:
 
     # --- peers
 
-    def _connect_peers(self) -> None:
-        config = self.config
-        pace = Pace(config["sync", "pull_interval"], config["sync", "retry_first"], config["sync", "retry_longest"])
-        limits = PageLimits(self.config["sync", "page_records"], self.config["sync", "page_bytes"])
-        for peer in self.book.peers:
-            if peer.url is not None:
-                self._links.replicators[peer.fingerprint] = self._replicator(peer, peer.url, limits, pace)
-        for replicator in self._links.replicators.values():
-            replicator.committed(self.store.position.number)
-            self._links.tasks.append(asyncio.create_task(replicator.run(), name=f"peer {replicator.peer.name}"))
-
-    def _replicator(self, peer: Peer, url: str, limits: PageLimits, pace: Pace) -> Replicator:
-        fingerprint = Fingerprint.parse(peer.fingerprint)
+    def _replicator(self, peer: Peer) -> Replicator:
+        config, fingerprint = self.config, Fingerprint.parse(peer.fingerprint)
+        assert peer.url is not None, "only peers with an address are called"
 
         def explained(error: BaseException) -> tuple[str, str]:
-            found = explain(error, self.gate.own_fingerprint, self.config.name)
+            found = explain(error, self.gate.own_fingerprint, config.name)
             return found.code, found.text
 
-        dialer = Dialer(url, lambda: self._context_for(fingerprint), self.config["sync", "request_timeout"])
-        return Replicator(peer, self.exchange, dialer, self.config.agent_id, limits, pace, explained)
+        pace = Pace(config["sync", "pull_interval"], config["sync", "retry_first"], config["sync", "retry_longest"])
+        limits = PageLimits(config["sync", "page_records"], config["sync", "page_bytes"])
+        dialer = Dialer(peer.url, lambda: self._context_for(fingerprint), config["sync", "request_timeout"])
+        return Replicator(peer, self.exchange, dialer, config.agent_id, limits, pace, explained)
 
-    def _committed(self, position: Position) -> None:
+    def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:
+        """The TLS context for calling one peer; made once for each identity."""
+        found = self._contexts.get(fingerprint.text)
+        if found is not None:
+            return found
+        context = self.gate.client_context(frozenset((fingerprint,)))
+        self._contexts[fingerprint.text] = context
+        return context
+
+    def committed(self, position: Position) -> None:
         """Called on the writer's thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed already: there is nobody left to tell
-            self._loop.call_soon_threadsafe(self._tell_peers, position.number)
+            self._loop.call_soon_threadsafe(self.links.committed, position.number)
 
-    def _tell_peers(self, number: int) -> None:
-        for replicator in self._links.replicators.values():
-            replicator.committed(number)
-
-    async def _keep_time(self) -> None:
+    async def keep_time(self) -> None:
+        """Look at the clock, and at what waits for its time, again and again."""
         while True:
             await asyncio.sleep(RETRY_WAITING)
-            await self.exchange.check_clock()
-            await self.exchange.retry_waiting()
+            try:
+                await self.exchange.check_clock()
+                await self.exchange.retry_waiting()
+            except StoreError as error:
+                log.error("store.error", reason=str(error))  # a full disk: the next look tries again
 
 
 @contextlib.asynccontextmanager
@@ -310,22 +288,23 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         rewritten = await daemon.exchange.start()
         if rewritten:
             log.warning("store.restated", records=rewritten, reason="they lay in the future of this node's clock")
-        runner = await daemon._serve_local()
-        stack.push_async_callback(runner.cleanup)
+        runner = await daemon.serve_local()
         stack.callback(home.clear_run)
-        home.write_run(daemon.local_url, None)
-        stack.push_async_callback(_stop_listening, daemon)
-        await daemon._listen()
-        daemon._warn_of_expiry()
-        store.writer.on_commit(daemon._committed)
-        daemon._connect_peers()
-        daemon._links.tasks.append(asyncio.create_task(daemon._keep_time(), name="time"))
-        stack.push_async_callback(_cancel, daemon._links.tasks)
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(daemon.door.close)
+        await daemon.door.settle()
+        daemon.warn_of_expiry()
+        store.writer.on_commit(daemon.committed)
+        stack.push_async_callback(daemon.links.close)
+        await daemon.settle_links()
+        stack.push_async_callback(daemon.close)
+        daemon.begin(daemon.keep_time(), "time")
         files = home.identity(config)
         watcher = Watcher(
             (
                 Watched((home.allowlist(config),), daemon.reload_allowlist),
                 Watched((files.cert, files.key, files.ca), daemon.reload_identity),
+                Watched((home.config,), daemon.reload_config),
             )
         )
         watcher.start()
@@ -334,23 +313,10 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         yield daemon
 
 
-async def _stop_listening(daemon: Daemon) -> None:
-    if daemon.listener is not None:
-        await daemon.listener.close()
-    if daemon._federation_runner is not None:
-        await daemon._federation_runner.cleanup()
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def serve(
     home: Home, config: Config, passphrase: str, *, create: bool = False, ready: Callable[[Daemon], None]
 ) -> None:
-    """Run until SIGINT or SIGTERM; SIGHUP reloads allowlist and identity. `ready` is called once both listeners are."""
+    """Run until SIGINT or SIGTERM; SIGHUP reloads what may be edited. `ready` is called once both listeners are."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -369,6 +335,14 @@ def run(main: Callable[[], Any]) -> None:
     sys.setswitchinterval(0.0005)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def _book(config: Config, peers: Iterable[PeerConfig]) -> PeerBook:
+    return PeerBook(
+        map(_peer, peers),
+        Globs(tuple(config["federation", "default_read"])),
+        Globs(tuple(config["federation", "default_write"])),
+    )
 
 
 def _peer(one: PeerConfig) -> Peer:

@@ -56,6 +56,12 @@ class Dialer:
     async def _request(
         self, method: str, path: str, params: dict[str, str] | None = None, data: bytes | None = None
     ) -> Answer:
+        try:
+            return await self._exchanged(method, path, params, data)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as error:
+            raise ConnectionResetError("the peer hung up before it had answered") from error
+
+    async def _exchanged(self, method: str, path: str, params: dict[str, str] | None, data: bytes | None) -> Answer:
         session = self._session or self._open()
         headers = {"Content-Type": "application/json"} if data is not None else None
         async with session.request(

@@ -1,6 +1,7 @@
 """A throw-away node: everything that anyone needs to try the gate with curl, in a folder that vanishes with it."""
 
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,14 @@ class Ephemeral:
 def prepare(key_type: KeyType) -> Ephemeral:
     """Mint a node, a listed client, an unlisted one of the same CA, and a listed one that has expired."""
     home = Home(Path(tempfile.mkdtemp(prefix="ai-memory-")))
+    try:
+        return _fill(home, key_type)
+    except BaseException:  # Ctrl-C while keys are made
+        shutil.rmtree(home.path)
+        raise
+
+
+def _fill(home: Home, key_type: KeyType) -> Ephemeral:
     made = setup.init(home, "ephemeral", ("localhost", "127.0.0.1"), key_type=key_type)
     authority = Authority.load((home.path / "ca.pem").read_bytes(), home.ca_key.read_bytes())
     now = datetime.now(UTC)

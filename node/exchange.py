@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from node.peers import PeerBook
+from node.store.tail import NotInTail
 from node.timekeeper import Timekeeper
 from sync import lives
 from sync.engine import Engine
 from sync.feed import Cursor, resolve
-from sync.ports import FeedPage, FeedReader, Ledger, PeerState
+from sync.ports import FeedReader, Ledger, PeerState
 from sync.receive import Alarm, Page, Part, Policy, Taken, current_cursor
 from sync.serve import Ask, Cut, RolledBack
 from sync.wire import Incoming
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from node.store import Store
 
 SLICE = 100
-"""Records of one transaction: about 10 ms of the writer's time (facts of measurement in docs/decisions)."""
+"""Records of one transaction: about 10 ms of the writer's time (docs/decisions/0008)."""
 MAX_AHEAD = 32
 """Peers for which one page is cut ahead."""
 
@@ -51,6 +52,11 @@ class Exchange:
     def life(self) -> str:
         """Our live life."""
         return self._store.lives[-1].actor
+
+    def replace_book(self, book: PeerBook) -> None:
+        """Other peers, or other rules for them, from now on."""
+        self._epoch += 1
+        self.book = book
 
     # --- lives
 
@@ -79,8 +85,8 @@ class Exchange:
         versions = incoming.versions
         async with self._locks[page.peer]:
             if not versions and not page.offers and page.to is None:  # a hello
-                return Taken(have=await self.have(page.peer, page.life), life=self.life)
-            if not versions and not page.offers and not page.reset and await self._is_settled(page, policy):
+                return Taken(have=current_cursor(self._peer_state(page.peer), page.life, policy), life=self.life)
+            if not versions and not page.offers and not page.reset and self._is_settled(page, policy):
                 taken = Taken(have=page.to, moved=True, life=self.life)
             else:
                 taken = await self._apply(page, versions, policy)
@@ -104,26 +110,22 @@ class Exchange:
         self._epoch += 1
         return taken
 
-    async def _is_settled(self, page: Page, policy: Policy) -> bool:
+    def _is_settled(self, page: Page, policy: Policy) -> bool:
         """True for a page that says only what we know: its cursor is the one that we hold. It needs no transaction."""
         if page.to is None or page.to != page.after or page.made_for != self.life:
             return False
-        state = await self._peer_state(page.peer)
+        state = self._peer_state(page.peer)
         return state.generation % 2 == 0 and any(
             held.life == page.life and held.scope == policy.tag and held.cursor == page.to for held in state.held
         )
 
-    async def have(self, peer: str, life: str) -> str | None:
-        """Our cursor on this life of a peer."""
-        return current_cursor(await self._peer_state(peer), life, self.book.policy(peer))
-
-    async def last_held(self, peer: str) -> str | None:
+    def last_held(self, peer: str) -> str | None:
         """Our cursor on the life that we last heard of."""
-        state = await self._peer_state(peer)
+        state = self._peer_state(peer)
         return current_cursor(state, state.held[0].life, self.book.policy(peer)) if state.held else None
 
-    async def _peer_state(self, peer: str) -> PeerState:
-        return await self._store.reader.run(lambda reader: reader.peer(peer))
+    def _peer_state(self, peer: str) -> PeerState:
+        return self._store.tail.peer(peer)
 
     async def retry_waiting(self) -> int:
         """Judge again what waited in the future until now. Returns how many versions were taken."""
@@ -138,10 +140,7 @@ class Exchange:
     async def cut(self, ask: Ask) -> Cut:
         """A page of our feed for a peer. Raises RemoteError `bad_cursor`."""
         await self.check_clock()
-        idle = self._idle(ask)
-        if idle is not None:
-            return idle
-        result = await self._cut_ahead(ask) or await self._read(ask)
+        result = self._from_tail(ask) or await self._cut_ahead(ask) or await self._read(ask)
         if isinstance(result, RolledBack):
             self._epoch += 1
             alarms = await self._store.writer.run(
@@ -154,17 +153,13 @@ class Exchange:
             self._read_ahead(replace(ask, cursor=result.to))
         return result
 
-    def _idle(self, ask: Ask) -> Cut | None:
-        """The answer where nothing is new, from memory alone: no statement touches the store."""
-        if ask.cursor is None:
+    def _from_tail(self, ask: Ask) -> Cut | RolledBack | None:
+        """What is newest, or that nothing is new: from memory alone, no statement touches the store."""
+        try:
+            with self._store.tail.reading() as reader:
+                return self._engine.cut(reader, ask, self._clock.now())
+        except NotInTail:
             return None
-        cursor = Cursor.parse(ask.cursor)
-        position, life = self._store.position, self.life
-        here = Cursor(life, position.number, position.number, position.head, ask.scope.tag)
-        if cursor != here:
-            return None
-        page = FeedPage(b"", b"", 0, b"", position.number, position.number, position.head, None, None)
-        return Cut(page, life, ask.cursor, ask.cursor, ask.made_for, False, position.number, 0)
 
     async def _read(self, ask: Ask) -> Cut | RolledBack:
         def read(reader: FeedReader) -> Cut | RolledBack:
@@ -198,7 +193,11 @@ class Exchange:
             at = resolve(cursor, reader.lives(), position, reader.head_at, ask.scope.tag)
             return min(at.after, position.number)
 
-        return await self._store.reader.run(judge)
+        try:
+            with self._store.tail.reading() as reader:
+                return judge(reader)
+        except NotInTail:
+            return await self._store.reader.run(judge)
 
     # --- alarms
 

@@ -2,14 +2,19 @@
 
 import json
 import os
+import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from node.config import Config, ConfigError
 from node.files import write_private
 from tls.identity import IdentityFiles
+
+DOOR_TIMEOUT = 2.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,19 @@ class Home:
         self.run.unlink(missing_ok=True)
 
     def running(self) -> Running | None:
-        """The node that runs here, if any; what a dead one left behind does not count."""
+        """The node that runs here, if any; what a dead one left behind does not count.
+
+        That its process number exists proves little: in a container every node is number 1. So its door is tried too.
+        """
         try:
             told: dict[str, Any] = json.loads(self.run.read_text())
             running = Running(int(told["pid"]), str(told["local_url"]), told["federation_url"])
             os.kill(running.pid, 0)
-        except (OSError, ValueError, KeyError, TypeError):
+            address = urlsplit(running.local_url)
+            socket.create_connection((address.hostname or "", address.port or 0), DOOR_TIMEOUT).close()
+        except TimeoutError:
+            return running  # too busy to open is not dead
+        except (OSError, OverflowError, ValueError, KeyError, TypeError):
             return None
         return running
 

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 import structlog
 
-SECRET = re.compile(r"pass(phrase|word)?|secret|api_?key|authorization|private|token|credential", re.IGNORECASE)
+SECRET = re.compile(r"pass(phrase|word)?|secret|(api|db)[-_]?key|authorization|private|token|credential", re.IGNORECASE)
 REDACTED = "[redacted]"
 
 
@@ -23,6 +23,8 @@ def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutable
 def _redacted(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: REDACTED if SECRET.search(str(key)) else _redacted(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
     return value
 
 

@@ -3,15 +3,15 @@
 Results are JSON values in the existing daemon's shapes; times, limits and errors are `sync`'s.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from node.store import Reader, Store
 from node.store.queries import ListFilter
 from node.store.search import SearchFilter
-from sync import moment
+from sync import apart, moment
 from sync.draft import Fields
 from sync.engine import Engine
 from sync.errors import RemoteError
@@ -26,56 +26,74 @@ MAX_LIST = 1_000
 MAX_QUERY = 2_000
 """Characters of a search."""
 MIN_PREFIX = 4
+SOON = 3_600 * moment.SECOND
+"""What expires within an hour is counted as expiring soon."""
 
+T = TypeVar("T")
 _fields = msgspec.json.Decoder(Fields)
 _bulk = msgspec.json.Decoder(list[msgspec.Raw])
 _any = msgspec.json.Decoder()
 
 
 class Memories:
-    """Reads and writes for local clients. `now`: microseconds since 1970."""
+    """Reads and writes for local clients.
 
-    def __init__(self, store: Store, engine: Engine, now: Callable[[], int]) -> None:
+    `now`: microseconds since 1970. `before_write`: looks at the clocks, as a machine that was rolled back must begin a
+    new life before it writes (protocol section 4, *Actor*).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        now: Callable[[], int],
+        before_write: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._store = store
         self._engine = engine
         self._now = now
+        self._before_write = before_write
 
     # --- writes
 
-    async def create(self, body: bytes, agent: str | None) -> tuple[dict[str, Any], bool]:
-        """Store under a title. Returns the answer, and whether the memory is new."""
+    async def create(self, body: bytes, agent: str | None) -> dict[str, Any]:
+        """Store under a title: a new memory, or a change of the one that has it."""
         fields = _read(body)
         writer = self._agent(fields, agent)
-        written = await self._store.writer.run(lambda ledger: self._engine.store(ledger, fields, writer, self._now()))
-        return _summary(written.version), written.created
+        written = await self._write(lambda ledger: self._engine.store(ledger, fields, writer, self._now()))
+        return _summary(written.version)
 
     async def create_many(self, body: bytes, agent: str | None) -> dict[str, Any]:
-        """Store up to 1,000 at once. One that is wrong is named; the others are stored."""
-        try:
-            raws = _bulk.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RemoteError("malformed", f"the body is no list of memories: {_why(error)}") from None
+        """Store up to 1,000 at once. One that is wrong is named by its place; the others are stored."""
+        raws = _listed(body)
         if len(raws) > MAX_BULK:
             raise RemoteError("limits", f"{len(raws)} memories, at most {MAX_BULK} in one request")
-        errors: list[str] = []
-        drafts: list[tuple[Fields, str]] = []
+        errors: dict[int, RemoteError] = {}
+        drafts: dict[int, tuple[Fields, str]] = {}
         for index, raw in enumerate(raws):
             try:
                 fields = _read(bytes(raw))
-                drafts.append((fields, self._agent(fields, agent)))
+                drafts[index] = (fields, self._agent(fields, agent))
             except RemoteError as error:
-                errors.append(f"{index}: {error}")
-        results: list[Written | RemoteError] = []
-        for start in range(0, len(drafts), 100):  # in slices, so that single writes get in between
-            some = drafts[start : start + 100]
+                errors[index] = error
+        written: list[Written] = []
+        places = list(drafts)
+        for start in range(0, len(places), 100):  # in slices, so that single writes get in between
+            some = places[start : start + 100]
 
-            def write(ledger: Ledger, some: list[tuple[Fields, str]] = some) -> list[Written | RemoteError]:
-                return self._engine.store_many(ledger, some, self._now())
+            def write(ledger: Ledger, some: list[int] = some) -> list[Written | RemoteError]:
+                return self._engine.store_many(ledger, [drafts[index] for index in some], self._now())
 
-            results += await self._store.writer.run(write, bulk=True)
-        errors += [str(result) for result in results if isinstance(result, RemoteError)]
-        written = [result for result in results if isinstance(result, Written)]
-        return {"created": len(written), "ids": [one.version.id for one in written], "errors": errors}
+            for index, result in zip(some, await self._write(write, bulk=True), strict=True):
+                if isinstance(result, RemoteError):
+                    errors[index] = result
+                else:
+                    written.append(result)
+        return {
+            "created": len(written),
+            "ids": [one.version.id for one in written],
+            "errors": [f"{index}: {errors[index]}" for index in sorted(errors)],
+        }
 
     async def update(self, record_id: str, body: bytes, agent: str | None, namespace: str | None) -> dict[str, Any]:
         """Change fields of a memory; returns it as it is then."""
@@ -90,9 +108,7 @@ class Memories:
 
     async def _change(self, record_id: str, fields: Fields, agent: str, namespace: str | None) -> dict[str, Any]:
         key = (await self._found(record_id, namespace)).key
-        result = await self._store.writer.run(
-            lambda ledger: self._engine.update(ledger, key, fields, agent, self._now())
-        )
+        result = await self._write(lambda ledger: self._engine.update(ledger, key, fields, agent, self._now()))
         if isinstance(result, Missing):
             raise RemoteError("not_found", "not found")
         if isinstance(result, TitleTaken):
@@ -103,10 +119,20 @@ class Memories:
         """Delete a memory, here and on every peer."""
         key = (await self._found(record_id, namespace)).key
         writer = self._agent(Fields(), agent)
-        result = await self._store.writer.run(lambda ledger: self._engine.delete(ledger, key, writer, self._now()))
+        result = await self._write(lambda ledger: self._engine.delete(ledger, key, writer, self._now()))
         if isinstance(result, Missing):
             raise RemoteError("not_found", "not found")
         return {"deleted": True}
+
+    async def settle_future(self) -> dict[str, Any]:
+        """Write again, for now, what is kept from the future of this node's clock. Returns how many."""
+        settled = await self._write(lambda ledger: self._engine.settle_future(ledger, self._now()))
+        return {"settled": settled}
+
+    async def _write(self, work: Callable[[Ledger], T], *, bulk: bool = False) -> T:
+        if self._before_write is not None:
+            await self._before_write()
+        return await self._store.writer.run(work, bulk=bulk)
 
     def _agent(self, fields: Fields, claimed: str | None) -> str:
         agent = fields.agent_id if isinstance(fields.agent_id, str) else claimed or self._engine.agent
@@ -132,15 +158,12 @@ class Memories:
 
     async def listed(self, query: Mapping[str, str]) -> bytes:
         """`{"memories": […], "count": n}`, newest change first."""
-        tier = query.get("tier")
-        if tier is not None and tier not in TIERS:
-            raise RemoteError("bad_query", f"tier: {tier[:20]!r}, one of {', '.join(TIERS)} expected")
         wanted = ListFilter(
             self._text(),
             _whole(query, "limit", DEFAULT_LIST, MAX_LIST),
             _whole(query, "offset", 0, 10**9),
             query.get("namespace"),
-            tier,
+            _tier(query),
             query.get("tags") or query.get("tag"),
             query.get("agent_id"),
             _time(query, "since"),
@@ -161,7 +184,7 @@ class Memories:
             self._text(),
             _whole(query, "limit", DEFAULT_LIST, MAX_LIST),
             query.get("namespace"),
-            query.get("tier"),
+            _tier(query),
             query.get("tags") or query.get("tag"),
             query.get("agent_id"),
         )
@@ -194,7 +217,8 @@ class Memories:
     async def stats(self) -> dict[str, Any]:
         """Counts over the store, and its digest: equal on two nodes that keep the same."""
         now = self._text()
-        found = await self._store.reader.run(lambda reader: reader.stats(now))
+        soon = moment.text(self._now() + SOON)
+        found = await self._store.reader.run(lambda reader: reader.stats(now, soon))
         position = self._store.position
         return {
             "total": found.total,
@@ -204,6 +228,7 @@ class Memories:
             "conflicts": found.conflicts,
             "waiting": found.waiting,
             "expired": found.expired,
+            "expiring_soon": found.expiring_soon,
             "links_count": 0,
             "db_size_bytes": found.bytes,
             "unindexed": found.unindexed,
@@ -229,6 +254,16 @@ def _read(body: bytes) -> Fields:
         raise RemoteError("invalid", f"{error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteError("malformed", f"the body is no JSON object: {_why(error)}") from None
+
+
+def _listed(body: bytes) -> Sequence[bytes | msgspec.Raw]:
+    try:
+        return _bulk.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        parts = apart.elements(body)  # so that one that cannot be read at all refuses only itself
+        if parts is None:
+            raise RemoteError("malformed", f"the body is no list of memories: {_why(error)}") from None
+        return parts
 
 
 def _why(error: Exception) -> str:
@@ -268,6 +303,13 @@ def _whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 11):
         raise RemoteError("bad_query", f"{name}: {text[:20]!r}, a number from 0 to {most} expected")
     return min(int(text), most)
+
+
+def _tier(query: Mapping[str, str]) -> str | None:
+    tier = query.get("tier") or None
+    if tier is not None and tier not in TIERS:
+        raise RemoteError("bad_query", f"tier: {tier[:20]!r}, one of {', '.join(TIERS)} expected")
+    return tier
 
 
 def _time(query: Mapping[str, str], name: str) -> str | None:

@@ -22,14 +22,14 @@ def find(config: Config, home: Home, environment: MutableMapping[str, str] | Non
     environment = os.environ if environment is None else environment
     value = environment.pop(VARIABLE, None)
     if value is not None:
-        return _usable(value, f"the variable {VARIABLE}")
+        return _decoded(os.fsencode(value), f"the variable {VARIABLE}")
     named = config["store", "passphrase_file"]
     if named:
         return from_file(home.under(named))
     credentials = environment.get("CREDENTIALS_DIRECTORY")
     if credentials and (Path(credentials) / CREDENTIAL).exists():
         # systemd's folder is private to the unit, whatever the mode of the file says.
-        return _usable((Path(credentials) / CREDENTIAL).read_text(), f"the credential {CREDENTIAL}")
+        return _read(Path(credentials) / CREDENTIAL, f"the credential {CREDENTIAL}")
     command = config["store", "passphrase_command"]
     if command:
         return _from_command(command)
@@ -46,26 +46,34 @@ def find(config: Config, home: Home, environment: MutableMapping[str, str] | Non
 def from_file(path: Path) -> str:
     """The passphrase in a file that only its owner can read; the newline at its end is not part of it."""
     require_private(path)
+    return _read(path, str(path))
+
+
+def _read(path: Path, source: str) -> str:
     try:
-        return _usable(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError:
-        raise ConfigError([f"{path}: not UTF-8 text"]) from None
+        return _decoded(path.read_bytes(), source)
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ConfigError([f"{path}: {reason}, expected a secret in it"]) from None
 
 
 def _from_command(command: list[str]) -> str:
     try:
         ran = subprocess.run(command, capture_output=True, timeout=COMMAND_TIMEOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise ConfigError([f"[store] passphrase_command {command[0]!r} failed: {type(error).__name__}"]) from None
     if ran.returncode:
         raise ConfigError([f"[store] passphrase_command {command[0]!r} ended with status {ran.returncode}, expected 0"])
-    return _usable(ran.stdout.decode("utf-8", "strict"), "[store] passphrase_command")
+    return _decoded(ran.stdout, "[store] passphrase_command")
 
 
-def _usable(text: str, source: str) -> str:
-    value = text.rstrip("\r\n")
+def _decoded(data: bytes, source: str) -> str:
+    try:
+        value = data.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError([f"the secret from {source} is not UTF-8 text"]) from None
     if not value:
-        raise ConfigError([f"the passphrase from {source} is empty"])
+        raise ConfigError([f"the secret from {source} is empty"])
     if len(value.encode()) > MAX_BYTES or "\0" in value:
-        raise ConfigError([f"the passphrase from {source} is longer than {MAX_BYTES} bytes, or has a NUL in it"])
+        raise ConfigError([f"the secret from {source} is longer than {MAX_BYTES} bytes, or has a NUL in it"])
     return value

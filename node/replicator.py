@@ -66,58 +66,59 @@ class Replicator:
         self._agent = agent
         self._limits = limits
         self._explain = explain
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._running = False
+        self._timer: asyncio.TimerHandle | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._refused: dict[str, wire.RefusedEntry] = {}
+
+    def start(self) -> None:
+        """Begin; from here on every event and one timer keep it going."""
+        self._running = True
+        self._turn()
+
+    async def close(self) -> None:
+        """Stop, and close the connections to the peer."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        await self._dialer.close()
 
     def committed(self, number: int) -> None:
         """Our feed stands at `number` now."""
         self.machine.committed(number)
-        self._wake.set()
+        self._turn()
 
     def heard_from(self) -> None:
         """The peer called us."""
         if self.machine.heard_from(time.monotonic()):
-            self._wake.set()
+            self._turn()
 
     async def hang_up(self) -> None:
         """Close the connections to the peer; the next request makes a new one, if it may."""
         await self._dialer.close()
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        try:
-            while True:
-                for action in self.machine.poll(time.monotonic()):
-                    task = asyncio.create_task(self._do(action), name=f"{action.value} {self.peer.name}")
-                    self._work.add(task)
-                    task.add_done_callback(self._done)
-                self._wake.clear()
-                await self._sleep()
-        finally:
-            for task in self._work:
-                task.cancel()
-            await asyncio.gather(*self._work, return_exceptions=True)
-            await self._dialer.close()
-
-    async def _sleep(self) -> None:
-        timer = self.machine.timer()
-        if timer is None:
-            await self._wake.wait()
+    def _turn(self) -> None:
+        """After any event: start what the machine wants started, then set the one timer anew (as in aioquic)."""
+        if not self._running:
             return
-        delay = timer - time.monotonic()
-        if delay <= 0:
-            return
-        try:
-            await asyncio.wait_for(self._wake.wait(), delay)
-        except TimeoutError:
-            return
+        for action in self.machine.poll(time.monotonic()):
+            task = self._loop.create_task(self._do(action), name=f"{action.value} {self.peer.name}")
+            self._work.add(task)
+            task.add_done_callback(self._done)
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.machine.timer()
+        self._timer = None if due is None else self._loop.call_later(max(0.0, due - time.monotonic()), self._turn)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)
-        self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("sync.bug", peer=self.peer.name, exc_info=error)
+        self._turn()
 
     async def _do(self, action: Action) -> None:
         was = self.machine.health
@@ -152,7 +153,8 @@ class Replicator:
             await self._send(wire.encode_hello(self._agent, self._exchange.life), None)
             return
         cut = await self._exchange.cut(self._ask(view.have, view.life, wanted))
-        if cut.page.is_empty and cut.span < MAX_PUT_OFF and self.machine.may_put_off:
+        # Not where there is more: the next page may have something in it, and this one would be cut again and again.
+        if cut.page.is_empty and not cut.page.more and cut.span < MAX_PUT_OFF and self.machine.may_put_off:
             self.machine.push_put_off(time.monotonic(), cut.number)
             return
         await self._send(wire.encode_push(self._agent, cut), cut)
@@ -174,7 +176,7 @@ class Replicator:
     # --- pull
 
     async def _pull(self) -> None:
-        cursor, life = await self._exchange.last_held(self.peer.fingerprint), self._exchange.life
+        cursor, life = self._exchange.last_held(self.peer.fingerprint), self._exchange.life
         query = {"limit": str(self._limits.records), "for": life}
         if cursor is not None:
             query["cursor"] = cursor

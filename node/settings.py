@@ -3,12 +3,14 @@
 The reader, the default file, the environment's names and the documentation's test are all made from it.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sync.memory import agent_fault, namespace_fault
 
+MAX_NAME = 64
 Check = Callable[[Any], str | None]
 """What is wrong with a value, in words; None where nothing is."""
 
@@ -45,13 +47,20 @@ def _one_of(*allowed: str) -> Check:
     return check
 
 
+def name_fault(value: str) -> str | None:
+    """What is wrong with the name of a node. It is the label of a line in other operators' allowlists."""
+    if 0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip() and "#" not in value:
+        return None
+    return f"{value[:MAX_NAME]!r}, expected 1 to {MAX_NAME} printable characters without #, no space at either end"
+
+
 def _agent(value: str) -> str | None:
     return agent_fault(value)
 
 
 def _address(value: str) -> str | None:
-    host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65_535:
+    host, _, port = value.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535:
         return f"{value!r}, expected host:port with a port from 0 to 65535"
     return None
 
@@ -67,7 +76,7 @@ def globs_fault(value: list[str]) -> str | None:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("node", "name", str, None, "What this node calls itself in logs and in the line for other operators."
-            " Default: the host's name."),
+            " Default: the host's name.", name_fault),
     Setting("node", "agent_id", str, None, "The agent that writes where a client names none. Default: host:<name>.", _agent),
     Setting("store", "path", str, "store.db", "The encrypted store; relative to the home folder."),
     Setting("store", "passphrase_file", str, None, "A file (mode 0600) with the passphrase, if it does not come from"
@@ -92,7 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tls", "allowlist", str, "allowlist", "The certificates that may connect, one fingerprint a line."),
     Setting("sync", "pull_interval", float, 30.0, "Seconds between pulls from a peer that has nothing new.",
             _between(0.1, 86_400)),
-    Setting("sync", "page_records", int, 500, "Records of one page.", _between(1, 10_000)),
+    Setting("sync", "page_records", int, 500, "Records of one page.", _between(1, 2_000)),
     Setting("sync", "page_bytes", int, 4_194_304, "Bytes of one page.", _between(65_536, 8_388_608)),
     Setting("sync", "retry_first", float, 0.25, "Seconds before the first retry; it doubles from there.", _between(0.01, 60)),
     Setting("sync", "retry_longest", float, 60.0, "The longest wait between retries, in seconds.", _between(0.1, 86_400)),
@@ -102,7 +111,7 @@ SETTINGS: tuple[Setting, ...] = (
 )  # fmt: skip
 
 PEER_SETTINGS: tuple[Setting, ...] = (
-    Setting("peer", "name", str, None, "What you call it."),
+    Setting("peer", "name", str, None, "What you call it.", name_fault),
     Setting("peer", "url", str, None, "https://host:port where it listens; leave out for a peer that only calls here."),
     Setting("peer", "fingerprint", str, None, "sha256:… of its certificate; it must be on the allowlist too."),
     Setting("peer", "direction", str, "both", "push (data goes there), pull (data comes from there) or both.",

@@ -61,11 +61,15 @@ def new_memory(fields: Fields, record_id: str, now: int) -> Memory:
     return _checked(memory)
 
 
-def edited(memory: Memory, fields: Fields, now: int) -> Memory:
-    """A copy with these fields set; id, creation time and first writer stay. Raises RemoteError `invalid`."""
+def edited(memory: Memory, fields: Fields, now: int, *, renewed: bool = False) -> Memory:
+    """A copy with these fields set; id, creation time and first writer stay. Raises RemoteError `invalid`.
+
+    `renewed`: it is stored once more, so a memory that expires lives as long again as a new one would.
+    """
     tier = _tier(fields) or memory.tier
     expires: str | Unset | None = memory.expires_at
-    if tier != memory.tier or fields.expires_at is not UNSET or fields.ttl_secs is not UNSET:
+    renewed = renewed and isinstance(expires, str)
+    if renewed or tier != memory.tier or fields.expires_at is not UNSET or fields.ttl_secs is not UNSET:
         expires = _expiry(fields, tier, now)
     changed = msgspec.structs.replace(
         memory,

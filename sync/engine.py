@@ -99,6 +99,19 @@ class Engine:
         batch.commit()
         return result
 
+    def settle_future(self, ledger: Ledger, now: int) -> int:
+        """Write again, as this node and for now, what is kept from the future (protocol section 4, *Time*).
+
+        For an operator whose store holds what an author with a wrong clock wrote, who cannot take it back any more.
+        Returns how many memories and tombstones it was.
+        """
+        batch = Batch(ledger)
+        future = ledger.kept_after(moment.text(now + writes.SKEW_BOUND))
+        for key in future:
+            writes.restate(batch, key, self.agent, now)
+        batch.commit()
+        return len(future)
+
     # --- pages in
 
     def receive(self, ledger: Ledger, page: Page, part: Part, policy: Policy, before: Taken, now: int) -> Taken:

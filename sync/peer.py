@@ -167,7 +167,7 @@ class PeerMachine:
 
     def poll(self, now: float) -> tuple[Action, ...]:
         """What to start now; the lanes named are busy from here on."""
-        if now < self._retry_at:
+        if now < self._retry_at or self._is_probing:
             return ()
         actions = []
         for action, lane in ((Action.PUSH, self._push), (Action.PULL, self._pull)):
@@ -176,12 +176,14 @@ class PeerMachine:
                 if action is Action.PUSH:
                     self._due = now >= lane.due_at
                 actions.append(action)
-                if self._attempts:
-                    break  # one probe is enough until the peer answers
+                if self._is_probing:
+                    break
         return tuple(actions)
 
     def timer(self) -> float | None:
         """When to poll again if nothing happens before; None where only an event can change anything."""
+        if self._is_probing:
+            return None
         waits = [
             max(self._retry_at, self._start_at(action))
             for action, lane in ((Action.PUSH, self._push), (Action.PULL, self._pull))
@@ -209,6 +211,11 @@ class PeerMachine:
         if self.behind or self._pulled is False:
             return Health.BEHIND
         return Health.IN_STEP
+
+    @property
+    def _is_probing(self) -> bool:
+        """After a failure one request is enough until the peer answers."""
+        return bool(self._attempts) and (self._push.busy or self._pull.busy)
 
     def _start_at(self, action: Action) -> float:
         if action is Action.PUSH and (self.view is None or self._covered < self._last):

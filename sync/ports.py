@@ -118,6 +118,9 @@ class Ledger(Protocol):
     def own_after(self, at: str) -> Sequence[Key]:
         """Keys of kept versions written here whose time is greater than `at` (there are hardly ever any)."""
 
+    def kept_after(self, at: str) -> Sequence[Key]:
+        """Keys of all kept versions whose time is greater than `at`. May read the whole store: for an operator."""
+
     def put(self, changes: Sequence[Change]) -> None:
         """Replace what is kept of these keys. No key twice in one call."""
 

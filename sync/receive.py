@@ -225,16 +225,23 @@ class Receiver:
         """Step (4): what the version says of our own lives."""
         batch = self._batch
         known = {(actor, n) for one in batch.kept(version.key) for actor, n in one.version.clock.items()}
+        ours = [one for one in hidden if one.giver is None]
         lied: set[str] = set()
+        is_news = False
         for actor in self._own.keys() & version.clock.keys():
             claim = version.clock[actor]
-            if (actor, claim) in known:
+            is_known = (actor, claim) in known
+            # A lie that was taken in before, while it hid nothing, may hide something of ours once others built on it.
+            if is_known and all(one.version.clock.get(actor, 0) >= claim for one in ours):
                 continue
             index = self._own[actor]
             life = batch.lives[index]
             number = clocks.number_of(claim)
             if not lives.issued_by(life, version):
                 lied.add(actor)
+                is_news |= not is_known
+                continue
+            if is_known:
                 continue
             end = batch.issued if index + 1 == len(batch.lives) else batch.lives[index + 1].began_after
             if number > end and rollback_allowed and index >= lives.last_rollback(batch.lives):
@@ -242,7 +249,7 @@ class Receiver:
                 self._alarm("rolled_back", peer, "a version proves that this store once held writes that it lacks now")
         if not lied:
             return
-        mine = [one for one in hidden if one.giver is None and lives.author(one.version, batch.lives) in lied]
+        mine = [one for one in ours if lives.author(one.version, batch.lives) in lied]
         if batch.life.actor in lied:
             self._begin_life(lives.FORGED_CLAIM)
         for one in mine:
@@ -251,10 +258,12 @@ class Receiver:
             result = merge(rest, again)
             assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
             batch.put(version.key, result.kept)
-        self._alarm(
-            "forged_claim", peer,
-            f"{agent_of(version)} signed a version of {version.id} that claims writes of this node that it never made",
-        )  # fmt: skip
+        if is_news:
+            self._alarm(
+                "forged_claim", peer,
+                f"{agent_of(version)} signed a version of {version.id} that claims writes of this node that it "
+                "never made",
+            )  # fmt: skip
 
     def _begin_life(self, reason: str) -> None:
         life = self._mint(self._batch.issued, reason)

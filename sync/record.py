@@ -144,7 +144,7 @@ def _read_attestation(found: Any, content: str | None, at: str) -> Clock | _Faul
         return _Fault(
             "bad_attestation", f"attestation: {odd} missing or not known, exactly {sorted(expected)} expected"
         )
-    if found["v"] != ATTESTATION_VERSION:
+    if type(found["v"]) is not int or found["v"] != ATTESTATION_VERSION:  # true and 1.0 equal 1, and are not it
         return _Fault("unsupported", f"attestation: version {str(found['v'])[:20]}, {ATTESTATION_VERSION} expected")
     agent, clock = found["agent"], found["clock"]
     if not isinstance(agent, str) or agent_fault(agent):

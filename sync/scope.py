@@ -39,6 +39,7 @@ def _allows(patterns: tuple[str, ...], namespace: str) -> bool:
 def _compiled(pattern: str) -> re.Pattern[str]:
     """`a/**` is `a` and all below it; `**` between segments is any number of them, none included."""
     expression = ""
+    pattern = re.sub(r"(?<![^/])\*\*(?:/\*\*)+(?![^/])", "**", pattern)  # `**/**` says no more than `**`
     for index, segment in enumerate(pattern.split("/")):
         if segment == "**":
             expression += "(?:[^/]+(?:/[^/]+)*)?" if index == 0 else "(?:/[^/]+)*"

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sync import record
+from sync import apart, record
 from sync.errors import RemoteError
 from sync.feed import Cursor
 from sync.memory import MAX_ID_BYTES, MAX_NAMESPACE
@@ -22,9 +22,12 @@ from sync.version import TAG_BYTES, Version
 NAME = "ai-memory-sync"
 VERSION = 1
 FEATURES = ("tombstones", "offers")
+ALARMS = frozenset(("duplicate_identity",))
+"""Alarms that one node raises about another and tells it; names that are not known are not taken in."""
 MAX_BODY = 16 * 2**20
 """Bytes of one body, decompressed; larger ones are refused before they are buffered."""
-MAX_OFFERS = 4_000
+MAX_OFFERS = 20_000
+"""Of one push: a page of 2,000 keys, most of them with conflicts."""
 _PROTOCOL = msgspec.json.encode({"name": NAME, "version": VERSION, "features": FEATURES, "max_body": MAX_BODY})
 _encode = msgspec.json.Encoder().encode
 
@@ -82,7 +85,7 @@ class Incoming:
     refused: tuple[Refused, ...]
     more: bool
     alarms: tuple[str, ...]
-    """Names of alarms that the other side raised about us."""
+    """Names of alarms, of `ALARMS`, that the other side raised about us."""
     sender: str = ""
     """What the sender calls itself: a claim, recorded and never believed."""
 
@@ -122,7 +125,7 @@ def encode_push(sender: str, cut: Cut) -> bytes:
 
 def decode_push(body: bytes, peer: str) -> Incoming:
     """A push from `peer`. Raises RemoteError `malformed`, `not_native`, `limits`; a bad record only refuses itself."""
-    push = _decoded(_push, body)
+    push = _page(_push, body)
     if push.life is None:
         raise RemoteError(
             "not_native", f"no `life` in the body; this node speaks {NAME} version {VERSION} to its peers"
@@ -158,7 +161,7 @@ def decode_answer(body: bytes) -> PushAnswer:
     answer = _decoded(_answer, body)
     _check_place(answer.life, answer.have, None)
     wanted = frozenset(_tag(text) for text in answer.wanted)
-    return PushAnswer(answer.life, answer.have, wanted, tuple(answer.refused), tuple(answer.alarms[:8]), answer.applied)
+    return PushAnswer(answer.life, answer.have, wanted, tuple(answer.refused), _known(answer.alarms), answer.applied)
 
 
 def encode_since(cut: Cut, limit: int, alarms: Sequence[str] = ()) -> bytes:
@@ -176,11 +179,11 @@ def encode_since(cut: Cut, limit: int, alarms: Sequence[str] = ()) -> bytes:
 
 def decode_since(body: bytes, peer: str, asked_with: str | None, our_life: str) -> Incoming:
     """A peer's answer to our since, asked with this cursor by this life of ours. Raises RemoteError `malformed`."""
-    answer = _decoded(_since, body)
+    answer = _page(_since, body)
     _check_place(answer.life, answer.cursor, None)
     page = Page(peer, answer.life, asked_with, answer.cursor, our_life, answer.reset)
     versions, refused = _records(answer.memories, answer.tombstones, answer.links)
-    return Incoming(page, versions, refused, answer.more, tuple(answer.alarms[:8]))
+    return Incoming(page, versions, refused, answer.more, _known(answer.alarms))
 
 
 T = TypeVar("T")
@@ -197,6 +200,24 @@ def _decoded(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise RemoteError("malformed", f"the body is not what is expected here: {error}") from None
 
 
+Records = TypeVar("Records", _Push, _Since)
+
+
+def _page(decoder: "msgspec.json.Decoder[Records]", body: bytes) -> Records:
+    """A message with records. One that makes the whole unreadable is left to `record.read`, which refuses it alone."""
+    try:
+        return _decoded(decoder, body)
+    except RemoteError:
+        parts = apart.lists(body, ("memories", "tombstones", "links"))
+        if parts is None:
+            raise
+    envelope, records = parts
+    page = _decoded(decoder, envelope)
+    for name, some in records.items():
+        setattr(page, name, [msgspec.Raw(one) for one in some])
+    return page
+
+
 def _records(
     memories: Iterable[msgspec.Raw], tombstones: Iterable[msgspec.Raw], links: Iterable[msgspec.Raw]
 ) -> tuple[tuple[Version, ...], tuple[Refused, ...]]:
@@ -205,6 +226,10 @@ def _records(
     refused = [one for one in read if isinstance(one, Refused)]
     refused.extend(Refused("", "m", "unsupported", "links are not replicated by this version") for _ in links)
     return tuple(one for one in read if isinstance(one, Version)), tuple(refused)
+
+
+def _known(alarms: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(ALARMS.intersection(alarms)))
 
 
 def _offer(namespace: str, record_id: str, tag: str) -> Offer:

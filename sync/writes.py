@@ -48,15 +48,9 @@ def store(batch: Batch, fields: Fields, agent: str, now: int) -> Written:
     draft = new_memory(fields, "00000000-0000-0000-0000-000000000000", now)
     existing = titled(batch, draft.namespace, draft.title)
     if existing is not None:
-        return _rewrite(batch, existing.version, fields, agent, now)
-    for k in itertools.count():
-        draft.id = memory_id(draft.namespace, draft.title, k)
-        key = (draft.namespace, draft.id)
-        kept = batch.kept(key)
-        # A kept memory here has another title, or it would have been found above: it was renamed, the id is taken.
-        if not kept or kept[0].version.kind == "t":
-            break
-    at, clock = _stamp(batch, key, now)
+        return _rewrite(batch, existing.version, fields, agent, now, renewed=True)
+    draft.id = _free_id(batch, draft.namespace, draft.title)
+    at, clock = _stamp(batch, (draft.namespace, draft.id), now)
     draft.updated_at = at
     draft.created_at = at
     version = memory_version(draft, agent, clock)
@@ -65,11 +59,13 @@ def store(batch: Batch, fields: Fields, agent: str, now: int) -> Written:
 
 
 def update(batch: Batch, key: Key, fields: Fields, agent: str, now: int) -> Written | Missing | TitleTaken:
-    """Change some fields of a memory; a new namespace is a move. Raises RemoteError `invalid`."""
-    kept = batch.kept(key)
-    if not kept or kept[0].version.kind == "t":
+    """Change some fields of a memory; a new namespace is a move. Raises RemoteError `invalid`.
+
+    A memory that moves keeps its id, but where one that was renamed has it there.
+    """
+    if not _is_memory(batch, key):
         return Missing()
-    before = kept[0].version
+    before = batch.kept(key)[0].version
     namespace = fields.namespace if isinstance(fields.namespace, str) else before.namespace
     title = fields.title if isinstance(fields.title, str) else before.title
     if (namespace, title) != (before.namespace, before.title):
@@ -81,8 +77,7 @@ def update(batch: Batch, key: Key, fields: Fields, agent: str, now: int) -> Writ
 
 def delete(batch: Batch, key: Key, agent: str, now: int) -> Written | Missing:
     """Put a tombstone in a memory's place."""
-    kept = batch.kept(key)
-    if not kept or kept[0].version.kind == "t":
+    if not _is_memory(batch, key):
         return Missing()
     return Written(_bury(batch, key, agent, now))
 
@@ -114,18 +109,31 @@ def titled(batch: Batch, namespace: str, title: str) -> Kept | None:
     return max(found, key=lambda one: one.version.rank, default=None)
 
 
-def _rewrite(batch: Batch, before: Version, fields: Fields, agent: str, now: int) -> Written:
+def _rewrite(batch: Batch, before: Version, fields: Fields, agent: str, now: int, *, renewed: bool = False) -> Written:
     memory = load(before.doc)
-    after = edited(memory, fields, now)
+    after = edited(memory, fields, now, renewed=renewed)
     moved = after.namespace != memory.namespace
     if not moved and says_the_same(memory, after) and len(batch.kept(before.key)) == 1:
         return Written(before, changed=False)
     if moved:
         _bury(batch, before.key, agent, now)
+        if _is_memory(batch, (after.namespace, after.id)):  # under another title, or it would have been found
+            after.id = _free_id(batch, after.namespace, after.title)
     after.updated_at, clock = _stamp(batch, (after.namespace, after.id), now)
     version = memory_version(after, agent, clock)
     _put(batch, version)
     return Written(version)
+
+
+def _is_memory(batch: Batch, key: Key) -> bool:
+    kept = batch.kept(key)
+    return bool(kept) and kept[0].version.kind == "m"
+
+
+def _free_id(batch: Batch, namespace: str, title: str) -> str:
+    """The first id of this title that no memory has; a memory that has one of them had this title once."""
+    ids = (memory_id(namespace, title, k) for k in itertools.count())
+    return next(record_id for record_id in ids if not _is_memory(batch, (namespace, record_id)))
 
 
 def _bury(batch: Batch, key: Key, agent: str, now: int) -> Version:
@@ -151,8 +159,9 @@ def _stamp(batch: Batch, key: Key, now: int) -> tuple[str, Clock]:
 
 
 def _write_time(kept: Sequence[Kept], now: int) -> int:
-    newest = max((moment.microseconds(one.version.at) for one in kept), default=0)
-    return max(now, newest + 1) if newest <= now + SKEW_BOUND else now
+    times = (moment.microseconds(one.version.at) for one in kept)
+    newest = max((at for at in times if at <= now + SKEW_BOUND), default=0)
+    return max(now, newest + 1)
 
 
 def _put(batch: Batch, version: Version) -> None:

@@ -1,6 +1,7 @@
 """The arrows of ARCHITECTURE.md: node -> sync, node -> tls, and nothing else."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("node", "sync", "tls")
 FORBIDDEN = {"sync": {"node", "tls"}, "tls": {"node", "sync"}, "node": set[str]()}
+OTHERS = {"tls": {"cryptography", "OpenSSL"}, "sync": {"msgspec", "rfc8785"}}
+"""What a room may import that is neither of the standard library nor its own."""
 # `sync` decides whether data is lost, so it is driven by tests with a clock and a network of their own.
 NO_IO = {"socket", "ssl", "asyncio", "sqlcipher3", "sqlite3", "aiohttp", "os", "pathlib", "time", "threading", "random"}
 
@@ -33,6 +36,14 @@ def test_a_room_imports_only_what_its_arrow_allows(room: str) -> None:
     assert modules(room)
     for path in modules(room):
         assert not imported(path.read_text()) & FORBIDDEN[room], path
+
+
+@pytest.mark.parametrize("room", OTHERS)
+def test_a_room_needs_no_library_beyond_its_own(room: str) -> None:
+    """`tls` knows no HTTP, `sync` no database: each lives from the standard library and a named few."""
+    for path in modules(room):
+        strange = imported(path.read_text()) - sys.stdlib_module_names - OTHERS[room] - {room}
+        assert not strange, f"{path}: {strange}"
 
 
 def test_sync_does_no_io() -> None:

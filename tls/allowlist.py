@@ -12,9 +12,12 @@ from pathlib import Path
 from tls.errors import TlsError
 from tls.fingerprint import Fingerprint
 
-_PREFIX = re.compile("sha256:", re.IGNORECASE)
+_PREFIX = re.compile("sha256:", re.IGNORECASE | re.ASCII)  # else a long s would pass for an s
 _HEX = frozenset("0123456789abcdefABCDEF")
 _DIGITS = 64
+_BLANK = " \t"
+_BOM = "\ufeff"
+_BETWEEN = "a hex digit, or one : between hex digits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def parse(text: str, source: str) -> Allowlist:
     warnings: list[str] = []
     for number, line in _lines(text):
         body, _, comment = line.partition("#")
-        if not body.strip():
+        if not body.strip(_BLANK):
             continue
         found = _fingerprint(body, source, number)
         if isinstance(found, Problem):
@@ -119,7 +122,7 @@ def read(path: Path) -> str:
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
         line = before.count(b"\n") + 1
-        column = error.start - (before.rfind(b"\n") + 1) + 1
+        column = len(before.rpartition(b"\n")[2].decode("utf-8").removeprefix(_BOM)) + 1
         found = f"the byte 0x{error.object[error.start]:02x}"
         raise AllowlistError([Problem(str(path), line, column, found, "text in UTF-8")]) from None
 
@@ -129,39 +132,44 @@ def add(text: str, fingerprint: Fingerprint, label: str) -> str:
     if fingerprint in parse(text, "the allowlist"):
         return text
     newline = "\r\n" if "\r\n" in text else "\n"
-    start = text if not text or text.endswith("\n") else text + newline
+    start = text if text.endswith(("\n", _BOM)) or not text else text + newline
     comment = f"  # {' '.join(label.split())}" if label.strip() else ""
     return f"{start}{fingerprint.text}{comment}{newline}"
 
 
 def remove(text: str, fingerprint: Fingerprint) -> str:
     """The file's text without any line of this fingerprint."""
-    kept = []
-    for line in text.splitlines(keepends=True):
-        body = line.removeprefix("\ufeff").partition("#")[0]
-        found = _fingerprint(body, "", 0) if body.strip() else None
-        if found != fingerprint:
+    content = text.removeprefix(_BOM)
+    kept = [text[: len(text) - len(content)]]
+    for line in re.findall(r"[^\n]*\n|[^\n]+", content):
+        body = line.removesuffix("\n").removesuffix("\r").partition("#")[0]
+        if _fingerprint(body, "", 0) != fingerprint:
             kept.append(line)
     return "".join(kept)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     # Not str.splitlines: a form feed or a Unicode line separator is no line's end, it is a wrong character.
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+    for number, line in enumerate(text.removeprefix(_BOM).split("\n"), 1):
         yield number, line.removesuffix("\r")
 
 
 def _fingerprint(body: str, source: str, line: int) -> Fingerprint | Problem:
-    start = len(body) - len(body.lstrip())
-    digits = ""
-    stripped = body.strip()
+    stripped = body.strip(_BLANK)
+    start = len(body) - len(body.lstrip(_BLANK))
     prefix = _PREFIX.match(stripped)
-    offset = prefix.end() if prefix else 0
-    for position, character in enumerate(stripped[offset:], start + offset):
+    first = start + (prefix.end() if prefix else 0)
+    digits, colon = "", 0
+    for position, character in enumerate(body[first : start + len(stripped)], first):
         if character in _HEX:
-            digits += character
-        elif character != ":":
-            return Problem(source, line, position + 1, _shown(character), "a hex digit, or : between hex digits")
+            digits, colon = digits + character, 0
+        elif character == ":" and digits and not colon:
+            colon = position + 1
+        else:
+            expected = _BETWEEN if digits else "a hex digit" if prefix else "sha256: or a hex digit"
+            return Problem(source, line, position + 1, _shown(character), expected)
+    if colon:
+        return Problem(source, line, colon, _shown(":"), _BETWEEN)
     if len(digits) != _DIGITS:
         return Problem(source, line, start + 1, f"{len(digits)} hex digits", f"exactly {_DIGITS} (a SHA-256)")
     return Fingerprint(digits.lower())

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -68,18 +69,14 @@ class Authority:
         try:
             certificate = x509.load_pem_x509_certificate(cert_pem)
             key = serialization.load_pem_private_key(key_pem, None)
-        except (ValueError, TypeError) as error:
+            is_ca = any(isinstance(one.value, x509.BasicConstraints) and one.value.ca for one in certificate.extensions)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise IdentityError(
                 f"the CA's certificate or key cannot be read: {error}.", "Give PEM files, the key without a passphrase."
             ) from None
         if not isinstance(key, PrivateKey) or certificate.public_key() != key.public_key():
             raise IdentityError("the CA's key does not belong to its certificate.", "Give the matching pair.")
-        constraints = (
-            certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-            if any(isinstance(extension.value, x509.BasicConstraints) for extension in certificate.extensions)
-            else None
-        )
-        if constraints is None or not constraints.value.ca:
+        if not is_ca:
             raise IdentityError("the certificate is not a CA's.", "Give the certificate of the mesh's CA.")
         return cls(certificate, key)
 

@@ -1,14 +1,14 @@
 """A pyOpenSSL connection in the shape that asyncio and uvloop expect of `ssl.SSLObject`, over their memory BIOs.
 
 The standard library cannot decide about a client's certificate during the handshake; pyOpenSSL's verify callback can.
-Event loops create their TLS object with `context.wrap_bio()` and use only the methods below. (Measured, with the traps
-that the comments name: docs/decisions, the gate.)
+Event loops create their TLS object with `context.wrap_bio()` and use only the methods below. (Measured, with what was
+rejected: docs/decisions/0002.)
 """
 
 import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
@@ -18,7 +18,11 @@ from tls.fingerprint import Fingerprint
 LINGER_BYTES = 1 << 20
 """What a refused peer may still send while its alert is on the way; then it is cut off."""
 _CHUNK = 16_384
+_SLICE = 1 << 18
+"""What is encrypted at one go: OpenSSL's buffer keeps the size of the largest for as long as the connection lives."""
 
+
+_mem_data: Callable[[Any, Any], int] = SSL._lib.BIO_get_mem_data  # type: ignore[attr-defined]
 
 Judge = Callable[[Fingerprint], bool]
 """Decides about a peer after the handshake, independently of the verify callback."""
@@ -57,7 +61,7 @@ class Channel:
         *,
         server: bool,
         judge: Judge,
-        server_name: str | None = None,
+        server_name: bytes | None = None,
     ) -> None:
         self.context = context
         self.refusal = Refusal()
@@ -73,8 +77,10 @@ class Channel:
         else:
             self._connection.set_connect_state()
             if server_name:
-                self._connection.set_tlsext_host_name(server_name.encode("idna"))
+                self._connection.set_tlsext_host_name(server_name)
+        self._from_openssl, self._into_openssl = self._connection._from_ssl, self._connection._into_ssl
         self._pointer = SSL._ffi.new("char **")  # type: ignore[attr-defined]
+        self._ended = False
         self._dead: ssl.SSLError | None = None
         self._budget = LINGER_BYTES
         attempt = ATTEMPT.get(None)
@@ -93,34 +99,57 @@ class Channel:
             self._flush()
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "want read") from None
         except SSL.Error as error:
-            self._refuse(mapped(error))
+            self._flush()
+            self._refuse(self._detailed(mapped(error)))
         except Exception as error:  # whatever escaped from the verify callback: fail closed
-            self._refuse(ssl.SSLError(ssl.SSL_ERROR_SSL, f"the check itself failed: {type(error).__name__}"))
+            self._flush()
+            self._refuse(ssl.SSLError(ssl.SSL_ERROR_SSL, _failed_itself(error)))
+        peer = self._checked_again()
+        if peer is None:
+            if self._server:  # a client keeps quiet: its certificate waits in the same buffer
+                self._connection.shutdown()
+                self._flush()
+            self._refuse(ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, self.refusal.reason or ""))
         self._flush()
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
-        # The second, independent check: a resumed session runs no callback, and the list may have changed meanwhile.
-        peer = Fingerprint.of_der(certificate.public_bytes(Encoding.DER)) if certificate is not None else None
-        if peer is None or not self._judge(peer):
-            self.refusal.fingerprint = peer
-            self.refusal.reason = self.refusal.reason or "not on the allowlist"
-            self._connection.shutdown()
-            self._refuse(ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "not on the allowlist"))
         self.peer = peer
 
-    def _refuse(self, error: ssl.SSLError) -> None:
+    def _checked_again(self) -> Fingerprint | None:
+        """The second, independent check: a resumed session runs no callback, and the list may have changed by now."""
+        try:
+            peer = self._presented()
+            self.refusal.fingerprint = peer
+            if peer is not None and self._judge(peer):
+                return peer
+            self.refusal.reason = self.refusal.reason or "not on the allowlist"
+        except Exception as error:  # fail closed
+            self.refusal.reason = _failed_itself(error)
+        return None
+
+    def _presented(self) -> Fingerprint | None:
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        return Fingerprint.of_der(certificate.public_bytes(Encoding.DER)) if certificate is not None else None
+
+    def _detailed(self, error: ssl.SSLError) -> ssl.SSLError:
+        """For whoever dials: which certificate was presented, and what is wrong with it."""
+        reason, fingerprint = self.refusal.reason, self.refusal.fingerprint
+        if self._server or reason is None:
+            return error
+        shown = f" ({fingerprint.text})" if fingerprint is not None else ""
+        return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {reason}{shown}")
+
+    def _refuse(self, error: ssl.SSLError) -> NoReturn:
         self.refusal.alert = str(error.args[-1]) if error.args else None
-        self._flush()
         self._dead = error
         if not self._server:
             raise error  # only a server has to wait for its alert to be read
         # Loops flush what is outgoing when a handshake wants to read, and drop it when it fails: so it "wants to read".
         raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "delivering the alert")
 
-    def _linger(self) -> None:
+    def _linger(self) -> NoReturn:
         """Take in, and throw away, what the refused peer still sends; closing at once would destroy the alert."""
         assert self._dead is not None
         self._budget -= len(self._incoming.read())
-        if self._budget < 0 or self._incoming.eof:
+        if self._budget < 0:
             raise self._dead
         raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "waiting for the peer to hang up")
 
@@ -128,12 +157,17 @@ class Channel:
 
     def read(self, size: int = 1024, buffer: Any = None) -> Any:
         self._feed()
+        if not (self.pending() or self._ended):
+            # asyncio always asks once more than there is; OpenSSL need not be asked for what is known.
+            self._flush()
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "want read")
         size = min(size, _CHUNK)  # recv allocates what it is asked for
         try:
             if buffer is None:
                 return self._connection.recv(size)
             return self._connection.recv_into(buffer, min(size, len(buffer)))
         except SSL.ZeroReturnError:
+            self._ended = True
             return b"" if buffer is None else 0
         except SSL.WantReadError:
             self._flush()
@@ -146,7 +180,14 @@ class Channel:
         if not len(data):
             return 0
         try:
-            self._connection.sendall(data)  # not send: it takes 16 KiB, and asyncio's re-slicing becomes quadratic
+            # Not send: it takes 16 KiB, and asyncio's re-slicing becomes quadratic.
+            if len(data) <= _SLICE:
+                self._connection.sendall(data)
+            else:
+                view = memoryview(data)
+                for start in range(0, len(view), _SLICE):
+                    self._connection.sendall(view[start : start + _SLICE])
+                    self._flush()
         except SSL.Error as error:
             self._flush()
             raise mapped(error) from None
@@ -155,16 +196,14 @@ class Channel:
 
     def pending(self) -> int:
         """uvloop reads on only while this is not 0, so ciphertext that waits inside OpenSSL must count."""
-        held = SSL._lib.BIO_get_mem_data(self._connection._into_ssl, self._pointer)  # type: ignore[attr-defined]
-        return int(self._connection.pending() or held)
+        return self._held(self._into_openssl) or int(self._connection.pending())
 
     def unwrap(self) -> None:
         self._feed()
         try:
-            done = self._connection.shutdown()
-            if not done:
-                self._flush()
-                done = self._connection.shutdown()
+            done = self._connection.shutdown() or self._connection.shutdown()
+        except SSL.WantReadError:
+            done = False  # our close_notify is written, the peer's has not come
         except SSL.Error as error:
             self._flush()
             raise mapped(error) from None
@@ -175,15 +214,14 @@ class Channel:
     def _feed(self) -> None:
         if self._incoming.pending:
             self._connection.bio_write(self._incoming.read())
-        elif self._incoming.eof:
-            self._connection.bio_shutdown()
 
     def _flush(self) -> None:
-        try:
-            while True:
-                self._outgoing.write(self._connection.bio_read(65_536))
-        except SSL.WantReadError:
-            return  # nothing is left to send
+        while held := self._held(self._from_openssl):
+            self._outgoing.write(self._connection.bio_read(held))
+
+    def _held(self, buffer: Any) -> int:
+        """How many bytes wait in one of OpenSSL's two memory buffers."""
+        return int(_mem_data(buffer, self._pointer))
 
     # --- what loops and aiohttp ask about
 
@@ -210,6 +248,10 @@ class Channel:
 
     def selected_alpn_protocol(self) -> None:
         return None
+
+
+def _failed_itself(error: Exception) -> str:
+    return f"the check itself failed: {type(error).__name__}"
 
 
 def mapped(error: SSL.Error) -> ssl.SSLError:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from tls.channel import Channel, Refusal
-from tls.errors import TlsError
+from tls.errors import IdentityError, TlsError
 from tls.fingerprint import Fingerprint
 from tls.identity import Loaded
 
@@ -29,6 +29,10 @@ _X509_REASONS = {
     20: "signed by a CA that is not in the bundle",
     21: "signed by a CA that is not in the bundle",
     26: "the certificate's extended key usage does not allow this",
+    66: "the certificate's key is too weak",
+    67: "the key of its CA is too weak",
+    68: "the signature of its CA is too weak",
+    79: "signed by a certificate that is no CA's",
 }
 
 Allowed = Callable[[Fingerprint], bool]
@@ -62,7 +66,7 @@ class PinnedContext(ssl.SSLContext):
     ) -> Channel:
         if server_side is not self._server:
             raise ssl.SSLError("this context is for the other side of a connection")
-        name = server_hostname if isinstance(server_hostname, str) and not _is_address(server_hostname) else None
+        name = _server_name(server_hostname) if isinstance(server_hostname, str) else None
         return Channel(
             self, self._native, incoming, outgoing, server=self._server, judge=self._allowed, server_name=name
         )
@@ -72,7 +76,7 @@ class PinnedContext(ssl.SSLContext):
 
 
 def build(loaded: Loaded, *, server: bool, allowed: Allowed) -> PinnedContext:
-    """A context. `allowed` is asked during the handshake and again after it, each time anew."""
+    """A context. `allowed` is asked during the handshake and again after it, each time anew. Raises IdentityError."""
     native = SSL.Context(SSL.TLS_METHOD)
     native.set_min_proto_version(SSL.TLS1_3_VERSION)
     native.set_max_proto_version(SSL.TLS1_3_VERSION)
@@ -81,15 +85,13 @@ def build(loaded: Loaded, *, server: bool, allowed: Allowed) -> PinnedContext:
     native.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     native.set_session_id(b"ai-memory")  # without one a client that tries to resume gets a fatal internal_error
     _set_groups(native)
-    native.use_certificate(loaded.leaf)
-    for intermediate in loaded.chain[1:]:
-        native.add_extra_chain_cert(intermediate)
-    native.use_privatekey(loaded.key)  # type: ignore[arg-type]
-    native.check_privatekey()
-    store = native.get_cert_store()
-    assert store is not None, "a context has a store"
-    for authority in loaded.authorities:
-        store.add_cert(crypto.X509.from_cryptography(authority))
+    try:
+        _set_identity(native, loaded)
+    except (SSL.Error, crypto.Error, ValueError, TypeError) as error:
+        raise IdentityError(
+            f"OpenSSL does not take this certificate, key or CA bundle: {error}.",
+            "Issue a certificate with another key.",
+        ) from None
     _set_verify(native, allowed)
     return PinnedContext(native, server, allowed)
 
@@ -99,7 +101,20 @@ def _set_groups(native: SSL.Context) -> None:
     for groups in GROUPS:
         if SSL._lib.SSL_CTX_set1_curves_list(native._context, groups) == 1:  # type: ignore[attr-defined]
             return
+        SSL._lib.ERR_clear_error()  # type: ignore[attr-defined]  # what is left there fails the next call
     raise TlsError("this OpenSSL knows neither X25519MLKEM768 nor X25519.", "Install the locked requirements again.")
+
+
+def _set_identity(native: SSL.Context, loaded: Loaded) -> None:
+    native.use_certificate(loaded.leaf)
+    for intermediate in loaded.chain[1:]:
+        native.add_extra_chain_cert(intermediate)
+    native.use_privatekey(loaded.key)  # type: ignore[arg-type]
+    native.check_privatekey()
+    store = native.get_cert_store()
+    assert store is not None, "a context has a store"
+    for authority in loaded.authorities:
+        store.add_cert(crypto.X509.from_cryptography(authority))
 
 
 def _set_verify(native: SSL.Context, allowed: Allowed) -> None:
@@ -137,5 +152,11 @@ def _set_verify(native: SSL.Context, allowed: Allowed) -> None:
     library.SSL_CTX_set_verify(native._context, mode, with_alert)
 
 
-def _is_address(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+def _server_name(host: str) -> bytes | None:
+    """What is sent along as the name that is dialled (RFC 6066 section 3); None for addresses and what is no name."""
+    if ":" in host or host.replace(".", "").isdigit():
+        return None
+    try:
+        return host.removesuffix(".").encode("idna")
+    except UnicodeError:
+        return None  # the pin decides, not the name

@@ -55,10 +55,11 @@ def explain(error: BaseException, own: Fingerprint, label: str) -> Explanation:
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ssl.SSLError):
-            text = " ".join(map(str, one.args)).lower().replace("sslv3", "").replace("tlsv1", "")
+            said = " ".join(map(str, one.args))
+            text = said.lower()
             for words, code, sentence in _ALERTS:
                 if words in text or words.replace(" ", "_") in text:
-                    return Explanation(code, sentence.format(line=line))
+                    return Explanation(code, sentence.format(line=line) + _detail(said))
     for one in chain:
         if isinstance(one, socket.gaierror):
             return Explanation("unknown_host", "the peer's host name is not known; check the address and the DNS")
@@ -71,6 +72,12 @@ def explain(error: BaseException, own: Fingerprint, label: str) -> Explanation:
     if any(isinstance(one, ConnectionError) for one in chain):
         return Explanation("disconnected", f"the peer hung up; it may be restarting, or refuse us ({line})")
     return Explanation("unreachable", f"the peer cannot be reached: {_last(chain)}")
+
+
+def _detail(text: str) -> str:
+    """What our own check found, where it says so."""
+    _, found, detail = text.partition("certificate verify failed: ")
+    return f" ({detail})" if found else ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

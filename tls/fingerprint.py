@@ -8,7 +8,7 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-_TEXT = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
+_TEXT = re.compile(r"(?:sha256:)?([0-9a-f](?::?[0-9a-f]){63})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,12 +29,11 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `sha256:` (any case, optional) and 64 hex digits with or without colons. Raises ValueError."""
-        prefix, hexes = ("sha256:", text[7:]) if text[:7].lower() == "sha256:" else ("", text)
-        found = _TEXT.fullmatch(prefix + hexes.replace(":", ""))
+        """From `sha256:` (any case, optional) and 64 hex digits, colons between them allowed. Raises ValueError."""
+        found = _TEXT.fullmatch(text)
         if not found:
             raise ValueError(f"{text[:80]!r} is no fingerprint: sha256: and 64 hex digits expected")
-        return cls(found[1].lower())
+        return cls(found[1].replace(":", "").lower())
 
     @classmethod
     def of_der(cls, der: bytes) -> Self:

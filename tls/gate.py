@@ -11,6 +11,7 @@ from tls.errors import GateBrokenError
 from tls.fingerprint import Fingerprint
 from tls.identity import IdentityFiles, Loaded, load
 
+_CLOSED = "The federation listener stays closed. Install the locked requirements again."
 WARN_DAYS = 30
 """A certificate that expires sooner is reported."""
 
@@ -87,16 +88,19 @@ def self_test() -> None:
     knocks = {"listed": friend, "unlisted": stranger}
     for name, identity in knocks.items():
         client = build(_loaded(identity, authority), server=False, allowed=lambda fingerprint: True)
-        entered, alert = _knock(server, client)
+        try:
+            entered, alert = _knock(server, client)
+        except Exception as error:
+            raise GateBrokenError(f"the gate cannot be tested: {error!r}.", _CLOSED) from error
         if entered is not (name == "listed"):
             raise GateBrokenError(
                 f"the gate does not gate: the {name} certificate was {'accepted' if entered else 'refused'} ({alert}).",
-                "The federation listener stays closed. Install the locked requirements again.",
+                _CLOSED,
             )
         if not entered and (alert is None or "alert" not in alert):
             raise GateBrokenError(
                 f"the gate refuses without a TLS alert (the stranger saw: {alert}).",
-                "The federation listener stays closed. Install the locked requirements again.",
+                _CLOSED,
             )
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -32,8 +33,8 @@ class Loaded:
     """What the files hold, parsed and found to belong together."""
 
     chain: tuple[x509.Certificate, ...]
-    key: object = field(repr=False)
-    """A private key of `cryptography`."""
+    key: object = field(repr=False, compare=False)
+    """A private key of `cryptography`; it belongs to the leaf, so two that hold the same leaf are equal without it."""
     authorities: tuple[x509.Certificate, ...]
 
     @property
@@ -62,9 +63,10 @@ def load(cert_pem: bytes, key_pem: bytes, ca_pem: bytes, files: IdentityFiles | 
     authorities = _certificates(ca_pem, ca_name)
     try:
         key = serialization.load_pem_private_key(key_pem, None)
-    except (ValueError, TypeError):
+        matching = chain[0].public_key() == key.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise IdentityError(f"{key_name} holds no usable key.", "PEM without a passphrase is expected.") from None
-    if chain[0].public_key() != key.public_key():
+    if not matching:
         raise IdentityError(f"{key_name} does not belong to {cert_name}.", "Put both files of one rotation in place.")
     return Loaded(chain, key, authorities)
 

@@ -2,23 +2,28 @@
 
 An accept loop of our own, because a server's has no limits: here handshakes are timed, counted in total and per
 address, and connections are counted too. What is over a limit is closed before it costs anything.
+
+A connection lives until either end closes it or its certificate leaves the allowlist. Dates, purpose and chain are
+those of its handshake: that a certificate expires meanwhile, or its CA leaves the bundle, is noticed at the next one.
 """
 
 import asyncio
 import socket
-import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tls.channel import ATTEMPT, Attempt, channel_of
+from tls.address import account, shown
+from tls.channel import ATTEMPT, Attempt, Refusal, channel_of
 from tls.fingerprint import Fingerprint
 from tls.gate import Gate
 
 BACKLOG = 256
 ACCEPT_PAUSE = 0.1
 """Seconds to wait after accept failed (out of descriptors), instead of spinning."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Two minutes, and a peer that vanished without a word no longer holds a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Limits:
     max_handshakes: int = 64
     """Pending at one time: each may hold some 300 KiB."""
     max_handshakes_per_address: int = 8
+    """Of an IPv4 address, or of an IPv6 network of 64 bits."""
     max_connections: int = 256
 
 
@@ -37,8 +43,9 @@ class HandshakeEvent:
     """What happened at the gate; one for each connection that came."""
 
     kind: str
-    """`accepted`, `refused`, `timeout`, `limit` or `dropped`."""
+    """`accepted`, `refused`, `timeout`, `limit`, `dropped`, or `error` where the listener itself is in trouble."""
     address: str
+    """Empty where no connection came about."""
     fingerprint: Fingerprint | None = None
     label: str | None = None
     """The operator's name for it; None where it is not listed."""
@@ -46,7 +53,10 @@ class HandshakeEvent:
 
 
 class Listener:
-    """One listening socket. `protocol_factory` makes the HTTP protocol, only for connections that passed."""
+    """One listening socket. `protocol_factory` makes the HTTP protocol, only for connections that passed.
+
+    `::` listens for IPv4 too, where the system can.
+    """
 
     def __init__(
         self,
@@ -65,7 +75,7 @@ class Listener:
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._by_address: Counter[str] = Counter()
+        self._by_account: Counter[str] = Counter()
         self._live: dict[asyncio.Transport, tuple[Fingerprint, str]] = {}
 
     @property
@@ -82,7 +92,8 @@ class Listener:
     async def start(self) -> None:
         """Raises OSError where the address cannot be listened on."""
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listening = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
+        both = self._host == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
         listening.setblocking(False)
         self._socket = listening
         self._accepting = asyncio.create_task(self._accept(listening), name="accept")
@@ -104,7 +115,7 @@ class Listener:
         gone = [(t, *known) for t, known in self._live.items() if not self._gate.allowed(known[0])]
         for transport, fingerprint, address in gone:
             transport.abort()
-            self._on_event(HandshakeEvent("dropped", address, fingerprint, reason="taken off the allowlist"))
+            self._tell(HandshakeEvent("dropped", address, fingerprint, reason="taken off the allowlist"))
         return len(gone)
 
     # --- one connection
@@ -114,105 +125,140 @@ class Listener:
         while True:
             try:
                 accepted, peer = await loop.sock_accept(listening)
-            except OSError:
+            except ConnectionAbortedError:  # it was gone before its turn came
+                await _let_others_run()
+                continue
+            except OSError as error:
+                self._tell(HandshakeEvent("error", "", reason=f"no connection can be accepted: {error.strerror}"))
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            address = str(peer[0])
-            limit = self._limit(address)
-            if limit is not None:
-                accepted.close()
-                self._on_event(HandshakeEvent("limit", address, reason=limit))
-                continue
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._by_address[address] += 1
-            task = asyncio.create_task(self._admit(accepted, address))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            self._arrived(accepted, shown(str(peer[0])))
+            await _let_others_run()
 
-    def _limit(self, address: str) -> str | None:
+    def _arrived(self, accepted: socket.socket, address: str) -> None:
+        payer = account(address)
+        limit = self._limit(payer)
+        if limit is not None:
+            accepted.close()
+            self._tell(HandshakeEvent("limit", address, reason=limit))
+            return
+        try:
+            _tune(accepted)
+        except OSError:  # on some systems a connection that is gone already
+            accepted.close()
+            return
+        self._by_account[payer] += 1
+        task = asyncio.create_task(self._admit(accepted, address, payer), name=f"handshake {address}")
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    def _limit(self, payer: str) -> str | None:
         if len(self._handshakes) >= self._limits.max_handshakes:
             return f"{self._limits.max_handshakes} handshakes are pending"
-        if self._by_address[address] >= self._limits.max_handshakes_per_address:
+        if self._by_account[payer] >= self._limits.max_handshakes_per_address:
             return f"{self._limits.max_handshakes_per_address} handshakes of this address are pending"
-        if len(self._live) >= self._limits.max_connections:
-            return f"{self._limits.max_connections} connections are open"
-        return None
+        return self._full()
 
-    async def _admit(self, accepted: socket.socket, address: str) -> None:
+    def _full(self) -> str | None:
+        full = len(self._live) >= self._limits.max_connections
+        return f"{self._limits.max_connections} connections are open" if full else None
+
+    async def _admit(self, accepted: socket.socket, address: str, payer: str) -> None:
         loop = asyncio.get_running_loop()
         attempt = Attempt()
         ATTEMPT.set(attempt)
-        context = self._gate.server_context()
         try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: _Tracked(self._factory(), self._entered, self._left, address),
+            await loop.connect_accepted_socket(
+                lambda: _Doorway(self, address),
                 accepted,
-                ssl=context,
+                ssl=self._gate.server_context(),
                 ssl_handshake_timeout=self._limits.handshake_timeout,
             )
-        except (ssl.SSLError, OSError, TimeoutError) as error:
+        except Exception as error:  # the peer's doing, or a fault of ours: either way this connection is over
+            accepted.close()
             self._refused(attempt, address, error)
-            return
         finally:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+            attempt.channel = None  # tasks that the connection starts keep the attempt for as long as they live
+            self._by_account[payer] -= 1
+            if not self._by_account[payer]:
+                del self._by_account[payer]
+
+    def enter(self, transport: asyncio.Transport, address: str) -> asyncio.Protocol | None:
+        """Called when a handshake is done. The protocol for the connection, or None where it has to go all the same."""
         fingerprint = channel_of(transport).peer
-        # The list may have changed between the handshake and this line; then drop_unlisted did not see it.
         if fingerprint is None or not self._gate.allowed(fingerprint):
-            transport.abort()
-
-    def _entered(self, transport: asyncio.Transport, address: str) -> None:
-        fingerprint = channel_of(transport).peer
-        assert fingerprint is not None, "the gate let nobody through unchecked"
+            self._tell(HandshakeEvent("refused", address, fingerprint, reason="not on the allowlist"))
+            return None
+        full = self._full()  # asked again: the handshakes that were pending may have filled it
+        if full is not None:
+            self._tell(HandshakeEvent("limit", address, fingerprint, reason=full))
+            return None
+        protocol = self._factory()
         self._live[transport] = (fingerprint, address)
-        label = self._gate.allowlist.label_of(fingerprint)
-        self._on_event(HandshakeEvent("accepted", address, fingerprint, label))
+        self._tell(HandshakeEvent("accepted", address, fingerprint, self._gate.allowlist.label_of(fingerprint)))
+        return protocol
 
-    def _left(self, transport: asyncio.Transport) -> None:
+    def leave(self, transport: asyncio.Transport) -> None:
+        """Called when a connection that entered is lost."""
         self._live.pop(transport, None)
 
     def _refused(self, attempt: Attempt, address: str, error: Exception) -> None:
-        refusal = attempt.channel.refusal if attempt.channel is not None else None
-        timed_out = isinstance(error, ConnectionAbortedError | TimeoutError) and (refusal is None or not refusal.alert)
-        reason = "no handshake within the time allowed" if timed_out else None
-        if refusal is not None and reason is None:
-            reason = refusal.reason or refusal.alert
-        self._on_event(
-            HandshakeEvent(
-                "timeout" if timed_out else "refused",
-                address,
-                refusal.fingerprint if refusal is not None else None,
-                None,
-                reason or str(error) or type(error).__name__,
+        refusal = attempt.channel.refusal if attempt.channel is not None else Refusal()
+        timed_out = isinstance(error, ConnectionAbortedError | TimeoutError) and not refusal.alert
+        reason = "no handshake within the time allowed" if timed_out else refusal.reason or refusal.alert
+        if refusal.reason is None and refusal.alert is not None and "alert" in refusal.alert:
+            reason = f"the peer does not accept this node: {refusal.alert}"
+        if reason is None and isinstance(error, ConnectionError):
+            reason = "the peer hung up during the handshake"
+        kind = "timeout" if timed_out else "refused" if isinstance(error, OSError) else "error"
+        self._tell(HandshakeEvent(kind, address, refusal.fingerprint, None, reason or repr(error)))
+
+    def _tell(self, event: HandshakeEvent) -> None:
+        try:
+            self._on_event(event)
+        except Exception as error:  # a log that cannot be written must not close the gate, nor open it
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"nobody took note of: {event}", "exception": error}
             )
-        )
 
 
-class _Tracked(asyncio.Protocol):
-    """Passes everything on to the HTTP protocol, and tells the listener who comes and goes."""
+class _Doorway(asyncio.Protocol):
+    """What the event loop talks to: becomes the HTTP protocol once the connection has entered, and only then."""
 
-    def __init__(
-        self,
-        inner: asyncio.Protocol,
-        entered: Callable[[asyncio.Transport, str], None],
-        left: Callable[[asyncio.Transport], None],
-        address: str,
-    ) -> None:
+    def __init__(self, listener: Listener, address: str) -> None:
+        self._listener, self._address = listener, address
+        self._transport: Any = None
+        self._inner: asyncio.Protocol | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        inner = self._listener.enter(self._transport, self._address)
+        if inner is None:
+            self._transport.abort()
+            return
         self._inner = inner
-        self._on_entered, self._on_left, self._address = entered, left, address
-        # Bound once: these two are called for every segment.
+        # Bound once: they are called for every segment.
         self.data_received = inner.data_received  # type: ignore[method-assign]
         self.eof_received = inner.eof_received  # type: ignore[method-assign]
         self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
         self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
-        self._transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._on_entered(self._transport, self._address)
-        self._inner.connection_made(transport)
+        inner.connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._on_left(self._transport)
-        self._inner.connection_lost(error)
+        self._listener.leave(self._transport)
+        if self._inner is not None:
+            self._inner.connection_lost(error)
+
+
+async def _let_others_run() -> None:
+    """While connections wait, accepting them never yields by itself; whoever floods us would have the loop alone."""
+    await asyncio.sleep(0)
+
+
+def _tune(accepted: socket.socket) -> None:
+    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        option = getattr(socket, name, None)  # macOS has other names
+        if option is not None:
+            accepted.setsockopt(socket.IPPROTO_TCP, option, value)

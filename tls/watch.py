@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-Look = tuple[int, int, int]
+Look = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +14,14 @@ class Watched:
 
     paths: Sequence[Path]
     on_change: Callable[[], None]
-    """Must not raise: it keeps the last good state and logs what is wrong."""
+    """Keeps the last good state and logs what is wrong. Should it raise all the same, it is called again next time."""
 
 
 class Watcher:
-    """Looks every `interval` seconds. A change counts when two looks in a row agree: not in the middle of a write."""
+    """Looks every `interval` seconds. A change counts when two looks in a row agree: not in the middle of a write.
+
+    It acts once on everything soon after its start: a file may have changed since its owner read it.
+    """
 
     def __init__(self, watched: Sequence[Watched], interval: float = 0.25) -> None:
         self._watched = watched
@@ -39,8 +42,8 @@ class Watcher:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        acted = [_look(one.paths) for one in self._watched]
-        before = acted[:]
+        acted: list[Mapping[Path, Look | None] | None] = [None for _ in self._watched]
+        before = [_look(one.paths) for one in self._watched]
         while True:
             poked = await self._pause()
             for index, one in enumerate(self._watched):
@@ -48,7 +51,7 @@ class Watcher:
                 settled, before[index] = now == before[index], now
                 if poked or (settled and now != acted[index]):
                     acted[index] = now
-                    one.on_change()
+                    _act(one)
 
     async def _pause(self) -> bool:
         try:
@@ -57,6 +60,16 @@ class Watcher:
             return False
         self._poked.clear()
         return True
+
+
+def _act(watched: Watched) -> None:
+    try:
+        watched.on_change()
+    except Exception as error:  # a watcher that has died silently would leave a removed peer connected for ever
+        names = ", ".join(str(path) for path in watched.paths)
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"the change of {names} could not be taken in", "exception": error}
+        )
 
 
 def _look(paths: Sequence[Path]) -> Mapping[Path, Look | None]:
@@ -68,4 +81,4 @@ def _state(path: Path) -> Look | None:
         state = path.stat()
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino

@@ -1,7 +1,6 @@
 """One shape for every error on both listeners (protocol section 9): `{"error": sentence, "code": identifier}`."""
 
 import asyncio
-import functools
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from node.store.errors import StoreError, StoreFull, StoreReadOnly
 from sync.errors import RemoteError
 
 log = structlog.get_logger("http")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 STATUS: Mapping[str, int] = {
     "malformed": 400,
@@ -42,6 +41,7 @@ STATUS: Mapping[str, int] = {
     "internal": 500,
 }
 """Code to HTTP status: every code that this program answers with."""
+OURS = "this node made a mistake; its operator finds it in the log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +81,17 @@ def raw_response(body: bytes, status: int = 200) -> web.Response:
 def guarded(handler: Handler) -> Handler:
     """Turn whatever a handler raises into an answer that tells a stranger nothing but what they did wrong."""
 
-    @functools.wraps(handler)
-    async def wrapped(request: web.Request) -> web.StreamResponse:
+    async def wrapped(request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await handler(request)
         except ApiError as error:
             return answer(error.problem.code, error.problem.text)
         except RemoteError as error:
             return answer(error.code if error.code in STATUS else "invalid", str(error))
-        except web.HTTPRequestEntityTooLarge:
-            return answer("too_large", "the body is larger than this listener takes")
         except web.HTTPException as error:
-            code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "malformed")
-            return answer(code, f"{error.reason.lower()}: {request.method} {request.path[:100]}")
+            return _of_http(request, error)
+        except web.RequestPayloadError:
+            return answer("malformed", "the body ends before its stated length, or its chunks are not well-formed")
         except TimeoutError:
             return answer("timeout", "the request took too long to arrive; send it again")
         except StoreFull:
@@ -109,9 +107,34 @@ def guarded(handler: Handler) -> Handler:
             raise  # the client went away: there is nobody to answer
         except Exception:
             log.exception("http.bug", path=request.path)
-            return answer("internal", "this node made a mistake; its operator finds it in the log")
+            return answer("internal", OURS)
 
     return wrapped
+
+
+def _of_http(request: web.BaseRequest, error: web.HTTPException) -> web.Response:
+    """What the router says, in our own words and form."""
+    asked = f"{request.method} {request.path[:100]}"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = answer("method_not_allowed", f"there is no {asked}; this path knows {allowed}")
+        response.headers["Allow"] = allowed
+        return response
+    if isinstance(error, web.HTTPNotFound):
+        return answer("not_found", f"there is nothing at {asked}")
+    if error.status >= 500:
+        log.error("http.bug", path=request.path, exc_info=error)
+        return answer("internal", OURS)
+    return answer("malformed", f"{error.reason.lower()}: {asked}")
+
+
+async def read_json(request: web.Request, limit: int, patience: float) -> bytes:
+    """A body that says it is JSON. As `read_body`."""
+    if request.content_type != "application/json":
+        raise ApiError(
+            "unsupported_media_type", f"content-type is {request.content_type[:40]!r}, application/json expected"
+        )
+    return await read_body(request, limit, patience)
 
 
 async def read_body(request: web.Request, limit: int, patience: float) -> bytes:
@@ -122,33 +145,52 @@ async def read_body(request: web.Request, limit: int, patience: float) -> bytes:
     if (request.content_length or 0) > limit:
         raise ApiError("too_large", f"the body has {request.content_length} bytes, at most {limit} are taken")
     encoding = request.headers.get("Content-Encoding", "identity").lower()
-    unfold = _decompressor(encoding, limit)
+    body = _Plain() if encoding in ("", "identity") else _Folded(encoding, limit)
     parts: list[bytes] = []
-    size = 0
+    sent = size = 0
     async with asyncio.timeout(patience):
         async for part in request.content.iter_any():
-            part = unfold(part)
+            sent += len(part)
+            part = body.unfold(part)
             size += len(part)
-            if size > limit:
+            if max(sent, size) > limit:
                 raise ApiError("too_large", f"the body has more than {limit} bytes, that many at most are taken")
             parts.append(part)
+    body.end()
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _decompressor(encoding: str, limit: int) -> Callable[[bytes], bytes]:
-    if encoding in ("", "identity"):
-        return lambda part: part
-    if encoding not in ("gzip", "deflate"):
-        raise ApiError(
-            "unsupported_media_type", f"content-encoding {encoding[:20]!r}: identity, gzip or deflate expected"
-        )
-    inflate = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+class _Plain:
+    """A body as it is."""
 
-    def unfold(part: bytes) -> bytes:
+    def unfold(self, part: bytes) -> bytes:
+        return part
+
+    def end(self) -> None:
+        pass
+
+
+class _Folded(_Plain):
+    """A compressed body."""
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        if encoding not in ("gzip", "deflate"):
+            raise ApiError(
+                "unsupported_media_type", f"content-encoding {encoding[:20]!r}: identity, gzip or deflate expected"
+            )
+        self._wrong = ApiError("malformed", f"the body is not exactly one valid {encoding} stream")
+        self._limit = limit
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+
+    def unfold(self, part: bytes) -> bytes:
+        if self._inflate.eof:
+            raise self._wrong  # zlib would keep what follows the end
         try:
             # One byte more than allowed is enough to know: a bomb is never unfolded.
-            return inflate.decompress(part, limit + 1)
+            return self._inflate.decompress(part, self._limit + 1)
         except zlib.error:
-            raise ApiError("malformed", f"the body is not valid {encoding}") from None
+            raise self._wrong from None
 
-    return unfold
+    def end(self) -> None:
+        if not self._inflate.eof or self._inflate.unused_data:
+            raise self._wrong

@@ -4,13 +4,14 @@ Who is asking is the certificate that passed the gate, and only that; headers th
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
 
-from node.api.errors import ApiError, guarded, json_response, raw_response, read_body
+from node.api.errors import ApiError, json_response, raw_response, read_json
 from node.exchange import Exchange
 from node.peers import Peer
 from node.replicator import INLINE_BYTES
@@ -26,6 +27,7 @@ BODY_PATIENCE = 30.0
 """Seconds that a body may take to arrive."""
 MAX_PAGE_BYTES = 8 * 2**20
 _NOBODY = Globs(())
+_LIFE = re.compile("[0-9a-f]{16}")
 
 log = structlog.get_logger("federation")
 
@@ -38,23 +40,32 @@ class Caller:
 
 
 class Federation:
-    """Handlers over an `Exchange`. `heard_from(fingerprint)` is told of every request of a peer."""
+    """Handlers over an `Exchange`. `heard_from(fingerprint, reached)` is told of every request of a peer."""
 
     def __init__(
-        self, exchange: Exchange, heard_from: Callable[[str], None], version: str, max_body: int = wire.MAX_BODY
+        self,
+        exchange: Exchange,
+        heard_from: Callable[[str, int | None], None],
+        version: str,
+        max_body: int = wire.MAX_BODY,
     ) -> None:
         self._exchange = exchange
         self._heard_from = heard_from
         self._max_body = max_body
-        self._health = {"status": "ok", "service": "ai-memory", "version": version}
+        self._health = {
+            "status": "ok",
+            "service": "ai-memory",
+            "version": version,
+            "federation_enabled": True,
+            "embedder_ready": False,
+        }
 
     def application(self) -> web.Application:
-        """Routes; every other path or method is a 404 in the program's own error form."""
+        """Routes. `Runner` answers for everything else."""
         application = web.Application(client_max_size=self._max_body)
-        application.router.add_get(f"{PREFIX}/health", guarded(self.health), allow_head=False)
-        application.router.add_post(f"{PREFIX}/sync/push", guarded(self.push))
-        application.router.add_get(f"{PREFIX}/sync/since", guarded(self.since), allow_head=False)
-        application.router.add_route("*", "/{path:.*}", guarded(nothing_here))
+        application.router.add_get(f"{PREFIX}/health", self.health, allow_head=False)
+        application.router.add_post(f"{PREFIX}/sync/push", self.push)
+        application.router.add_get(f"{PREFIX}/sync/since", self.since, allow_head=False)
         return application
 
     async def health(self, request: web.Request) -> web.StreamResponse:
@@ -66,14 +77,14 @@ class Federation:
             raise ApiError(
                 "direction", "this node sends to you and takes nothing from you; its operator can change that"
             )
-        body = await read_body(request, self._max_body, BODY_PATIENCE)
+        body = await read_json(request, self._max_body, BODY_PATIENCE)
         incoming = (
             wire.decode_push(body, peer.fingerprint)
             if len(body) <= INLINE_BYTES
             else await asyncio.to_thread(wire.decode_push, body, peer.fingerprint)
         )
         taken = await self._exchange.receive(incoming)
-        self._heard_from(peer.fingerprint)
+        self._heard_from(peer.fingerprint, None)
         refused = (*incoming.refused, *taken.refused)
         if refused:
             first = refused[0]
@@ -89,6 +100,8 @@ class Federation:
         cursor, life = query.get("cursor") or None, query.get("for") or None
         if "since" in query:
             raise ApiError("unsupported", "`since` by time is not supported; use `cursor`, or neither to start over")
+        if life is not None and not _LIFE.fullmatch(life):
+            raise ApiError("bad_query", f"for: {life[:20]!r}, the 16 hex digits of your life expected")
         ask = Ask(
             peer.fingerprint,
             cursor,
@@ -99,7 +112,7 @@ class Federation:
             MAX_PAGE_BYTES,
         )
         cut = await self._exchange.cut(ask)
-        self._heard_from(peer.fingerprint)
+        self._heard_from(peer.fingerprint, cut.number - cut.span)
         return raw_response(wire.encode_since(cut, limit, self._alarms_about(peer)))
 
     def _caller(self, request: web.Request) -> Peer:
@@ -115,11 +128,6 @@ class Federation:
     def _alarms_about(self, peer: Peer) -> list[str]:
         """What the peer should tell its own operator: that it shares its certificate with another life."""
         return ["duplicate_identity"] if ("duplicate_identity", peer.fingerprint) in self._exchange.alarms else []
-
-
-async def nothing_here(request: web.Request) -> web.StreamResponse:
-    """The answer for every unknown route."""
-    raise ApiError("not_found", f"there is nothing at {request.method} {request.path[:100]}")
 
 
 def _whole(text: str | None, default: int, most: int) -> int:

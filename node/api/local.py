@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from node.api.errors import ApiError, guarded, json_response, raw_response, read_body
+from node.api.errors import ApiError, json_response, raw_response, read_json
 from node.memories import Memories
 
 PREFIX = "/api/v1"
@@ -41,7 +41,7 @@ class Local:
         self._any_host = any_host
 
     def application(self) -> web.Application:
-        """Routes; every other path is a 404 in the program's own error form."""
+        """Routes. `Runner` answers for everything else."""
         application = web.Application(client_max_size=self._max_body)
         routes: tuple[tuple[str, str, Handler], ...] = (
             ("GET", "/health", self.health),
@@ -57,10 +57,10 @@ class Local:
             ("GET", "/namespaces", self.namespaces),
             ("GET", "/stats", self.stats),
             ("GET", "/sync/status", self.status),
+            ("POST", "/sync/settle", self.settle),
         )
         for method, path, handler in routes:
-            application.router.add_route(method, PREFIX + path, guarded(self._checked(handler)))
-        application.router.add_route("*", "/{path:.*}", guarded(self._nothing))
+            application.router.add_route(method, PREFIX + path, self._checked(handler))
         return application
 
     def _checked(self, handler: Handler) -> Handler:
@@ -72,31 +72,27 @@ class Local:
 
     def _check_sender(self, request: web.Request) -> None:
         if not self._any_host:
-            host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-            if host not in LOOPBACK_NAMES:
-                raise ApiError("forbidden_host", f"Host is {str(host)[:60]!r}, expected localhost or 127.0.0.1")
+            host = request.headers.get("Host", "")
+            if _name(f"//{host}") not in LOOPBACK_NAMES:
+                raise ApiError("forbidden_host", f"Host is {host[:60]!r}, expected localhost or 127.0.0.1")
             origin = request.headers.get("Origin")
-            if origin is not None and urlsplit(origin).hostname not in LOOPBACK_NAMES:
+            if origin is not None and _name(origin) not in LOOPBACK_NAMES:
                 raise ApiError("forbidden_host", f"Origin is {origin[:60]!r}, expected none, or one on this machine")
-        if self._api_key is not None:
+        # Whether the node lives is no secret to whoever watches over it.
+        if self._api_key is not None and request.path != f"{PREFIX}/health":
             given = request.headers.get("X-Api-Key", "").encode("utf-8", "replace")
             if not hmac.compare_digest(given, self._api_key):
                 raise ApiError("unauthorized", "missing or invalid API key: send it as X-Api-Key")
 
     async def _body(self, request: web.Request) -> bytes:
         # A page elsewhere can send a form without being asked for permission, but not JSON.
-        if request.content_type != "application/json":
-            raise ApiError(
-                "unsupported_media_type", f"content-type is {request.content_type[:40]!r}, application/json expected"
-            )
-        return await read_body(request, self._max_body, BODY_PATIENCE)
+        return await read_json(request, self._max_body, BODY_PATIENCE)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         return json_response(self._health())
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        answer, created = await self._memories.create(await self._body(request), _agent(request))
-        return json_response(answer, 201 if created else 200)
+        return json_response(await self._memories.create(await self._body(request), _agent(request)), 201)
 
     async def bulk(self, request: web.Request) -> web.StreamResponse:
         return json_response(await self._memories.create_many(await self._body(request), _agent(request)))
@@ -135,11 +131,20 @@ class Local:
     async def stats(self, request: web.Request) -> web.StreamResponse:
         return json_response(await self._memories.stats())
 
+    async def settle(self, request: web.Request) -> web.StreamResponse:
+        await self._body(request)
+        return json_response(await self._memories.settle_future())
+
     async def status(self, request: web.Request) -> web.StreamResponse:
         return json_response(await self._status())
 
-    async def _nothing(self, request: web.Request) -> web.StreamResponse:
-        raise ApiError("not_found", f"there is nothing at {request.method} {request.path[:100]}")
+
+def _name(url: str) -> str | None:
+    """The host in a URL; None where there is none, or it is no URL."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _agent(request: web.Request) -> str | None:

@@ -1,14 +1,30 @@
 """The command line, `ai-memory`. One module for each group of commands."""
 
 from importlib.metadata import version
+from typing import Any
 
 import click
 
 from node.cli import memory, serve, trust
-from node.cli.output import EPILOG
+from node.cli.output import EPILOG, USAGE, CommandError, fail
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Program(click.Group):
+    """A group whose usage errors, too, are one JSON object where --json was given."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            if as_json:
+                fail(CommandError(USAGE, "usage", error.format_message()), True)
+            raise
+
+
+@click.group(
+    cls=Program, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(version("ai-memory"), prog_name="ai-memory")
 def main() -> None:
     """A node that keeps what your AI agents remember: encrypted here, identical on every peer that you trust.

@@ -45,6 +45,8 @@ class Backend(Protocol):
 
     def stats(self) -> dict[str, Any]: ...
 
+    def settle_future(self) -> dict[str, Any]: ...
+
 
 class HttpBackend:
     """Over the local listener of a running node."""
@@ -80,6 +82,9 @@ class HttpBackend:
     def stats(self) -> dict[str, Any]:
         return self.call("GET", "/stats")
 
+    def settle_future(self) -> dict[str, Any]:
+        return self.call("POST", "/sync/settle", {})
+
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One request. Raises CommandError with the node's own words."""
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=TIMEOUT)
@@ -108,7 +113,7 @@ class StoreBackend:
         self._memories = memories
 
     def create(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return asyncio.run(self._memories.create(json.dumps(fields).encode(), None))[0]
+        return asyncio.run(self._memories.create(json.dumps(fields).encode(), None))
 
     def get(self, record_id: str) -> dict[str, Any]:
         return _decoded(asyncio.run(self._memories.get(record_id, None)))
@@ -133,6 +138,9 @@ class StoreBackend:
 
     def stats(self) -> dict[str, Any]:
         return asyncio.run(self._memories.stats())
+
+    def settle_future(self) -> dict[str, Any]:
+        return asyncio.run(self._memories.settle_future())
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

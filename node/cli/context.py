@@ -1,7 +1,7 @@
 """What every command shares: the folder, the form of the output, and the errors' way out."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from node import config as configuration
-from node.cli.output import fail, show, translated
+from node.cli.output import INTERRUPTED, REFUSED, CommandError, fail, show, translated
 from node.config import Config
 from node.home import Home
 
@@ -38,7 +38,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(home: Path | None, as_json: bool, **arguments: Any) -> None:
         invocation = Invocation(Home(home) if home is not None else Home.default(), as_json)
         try:
+            _require_text(arguments.values())
             function(invocation, **arguments)
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
         except Exception as error:
             known = translated(error)
             if known is None:
@@ -46,3 +49,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             fail(known, as_json)
 
     return wrapped
+
+
+def _require_text(values: Iterable[Any]) -> None:
+    """Raises CommandError where an argument is made of bytes that are no text, before anybody tries to encode it."""
+    for value in values:
+        if isinstance(value, tuple):
+            _require_text(value)
+        elif isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise CommandError(REFUSED, "invalid", f"the argument {ascii(value)[:80]} is not UTF-8 text") from None

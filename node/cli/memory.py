@@ -132,6 +132,20 @@ def conflicts(invocation: Invocation, limit: int) -> None:
 
 
 @click.command()
+@click.option("--future", is_flag=True, required=True, help="What lies more than 300 s in the future of this clock.")
+@command
+def settle(invocation: Invocation, future: bool) -> None:
+    """Write again, under this node's key and for now, what an author with a wrong clock left in the future.
+
+    Such a memory wins over whatever is written in ignorance of it until its time comes. Its author settles it by a
+    restart with the clock set right; this is for one that does not come back.
+    """
+    with backend(invocation) as node:
+        answer = node.settle_future()
+    invocation.show(answer, f"{answer['settled']} settled")
+
+
+@click.command()
 @command
 def stats(invocation: Invocation) -> None:
     """Count what the store holds."""
@@ -142,7 +156,7 @@ def stats(invocation: Invocation) -> None:
     invocation.show(answer, "\n".join(rows))
 
 
-COMMANDS = (store, get, listed, search, update, delete, promote, conflicts, stats)
+COMMANDS = (store, get, listed, search, update, delete, promote, conflicts, settle, stats)
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +171,12 @@ def _filters(given: dict[str, Any]) -> dict[str, str]:
 
 
 def _text(content: str) -> str:
-    return sys.stdin.read() if content == "-" else content
+    if content != "-":
+        return content
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise CommandError(REFUSED, "invalid", "standard input is not UTF-8 text") from None
 
 
 def _shown(memory: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """How commands speak: results on standard output, errors on standard error, and one table of exit codes."""
 
 import json
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -18,8 +19,9 @@ EXIT_CODES = {
     3: "the node cannot be reached, or its store is in use",
     4: "the store cannot be opened",
     5: "refused: the input is not valid",
+    130: "interrupted",
 }
-NO, USAGE, UNREACHABLE, STORE, REFUSED = 1, 2, 3, 4, 5
+NO, USAGE, UNREACHABLE, STORE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
@@ -60,7 +62,9 @@ def translated(error: Exception) -> CommandError | None:
         case TlsError():
             return CommandError(USAGE, "tls", str(error))
         case RemoteError():
-            exit_code = NO if error.code in ("not_found", "ambiguous_id") else REFUSED
+            exit_code = NO if error.code in ("not_found", "ambiguous_id", "title_taken") else REFUSED
             return CommandError(exit_code, error.code, str(error))
+        case OSError(filename=str() | bytes() as name, strerror=str(reason)):
+            return CommandError(USAGE, "file", f"{os.fsdecode(name)}: {reason.lower()}")
         case _:
             return None

@@ -1,19 +1,23 @@
 """Commands that make and run a node: init, serve, backup, demo."""
 
 import shutil
+import signal
 import socket
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from node import config as configuration
 from node import daemon, ephemeral, logs, passphrase, setup
 from node.cli.backend import running_node
 from node.cli.context import Invocation, command
 from node.cli.output import UNREACHABLE, CommandError
-from node.store import Store
 from node.store.backup import back_up
 from tls.authority import KeyType
+
+KEY_TYPES = get_args(KeyType)
 
 
 @click.command()
@@ -21,7 +25,9 @@ from tls.authority import KeyType
 @click.option("--host", "hosts", multiple=True, help="A DNS name or address of it; several may be given.")
 @click.option("--ca-cert", type=click.Path(path_type=Path, dir_okay=False), help="Use this CA instead of a new one.")
 @click.option("--ca-key", type=click.Path(path_type=Path, dir_okay=False), help="Its private key.")
-@click.option("--key-type", type=click.Choice(("ec", "rsa", "ed25519")), default="ec", show_default=True)
+@click.option(
+    "--key-type", type=click.Choice(KEY_TYPES), default="ec", show_default=True, help="Of certificate and CA."
+)
 @click.option("--no-passphrase-file", is_flag=True, help="The passphrase will come from somewhere else.")
 @command
 def init(
@@ -41,10 +47,11 @@ def init(
     if (ca_cert is None) != (ca_key is None):
         raise click.UsageError("--ca-cert and --ca-key belong together")
     chosen = name or socket.gethostname()
+    usual = tuple(host for host in (chosen, "localhost", "127.0.0.1") if setup.host_fault(host) is None)
     made = setup.init(
         invocation.home,
         chosen,
-        hosts or (chosen, "localhost", "127.0.0.1"),
+        hosts or usual,
         ca=(ca_cert, ca_key) if ca_cert is not None and ca_key is not None else None,
         key_type=key_type,
         write_passphrase=not no_passphrase_file,
@@ -62,9 +69,9 @@ def init(
 @click.command()
 @click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Another store than the configured one.")
 @click.option("--ephemeral", "throw_away", is_flag=True, help="A throw-away node: prints one JSON line when ready.")
-@click.option("--key-type", type=click.Choice(("ec", "rsa", "ed25519")), default="ec", help="Of an ephemeral node.")
+@click.option("--key-type", type=click.Choice(KEY_TYPES), help="Of an ephemeral node's certificates [ec].")
 @command
-def serve(invocation: Invocation, db: Path | None, throw_away: bool, key_type: KeyType) -> None:
+def serve(invocation: Invocation, db: Path | None, throw_away: bool, key_type: KeyType | None) -> None:
     """Run the node until SIGINT or SIGTERM. SIGHUP reads allowlist and certificates again.
 
     \b
@@ -72,8 +79,12 @@ def serve(invocation: Invocation, db: Path | None, throw_away: bool, key_type: K
         curl --cacert CA --cert CLIENT_CERT --key CLIENT_KEY FEDERATION_URL/api/v1/health
     """
     if throw_away:
-        _serve_ephemeral(key_type)
+        if db is not None:
+            raise click.UsageError("--ephemeral has a store of its own: leave out --db")
+        _serve_ephemeral(key_type or "ec")
         return
+    if key_type is not None:
+        raise click.UsageError("--key-type is for --ephemeral: the key of this node is made by `ai-memory init`")
     config = invocation.config()
     logs.configure("json" if invocation.as_json else config["log", "format"], config["log", "level"])
     if db is not None:
@@ -88,21 +99,20 @@ def serve(invocation: Invocation, db: Path | None, throw_away: bool, key_type: K
 
 
 def _serve_ephemeral(key_type: KeyType) -> None:
+    # Until the node is there to be stopped, the signal must leave a way to remove the folder.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     made = ephemeral.prepare(key_type)
     try:
         logs.configure("json", "warning")
-        config = (
-            Invocation(made.home, True)
-            .config()
-            .with_values(
-                {
-                    ("local", "listen"): "127.0.0.1:0",
-                    ("federation", "listen"): "127.0.0.1:0",
-                    # The visitor with the listed certificate is no configured peer; here it may try everything.
-                    ("federation", "default_read"): ["**"],
-                    ("federation", "default_write"): ["**"],
-                }
-            )
+        # The environment is another node's: its store, its passphrase, its certificates.
+        config = configuration.load(made.home.config, {}).with_values(
+            {
+                ("local", "listen"): "127.0.0.1:0",
+                ("federation", "listen"): "127.0.0.1:0",
+                # The visitor with the listed certificate is no configured peer; here it may try everything.
+                ("federation", "default_read"): ["**"],
+                ("federation", "default_write"): ["**"],
+            }
         )
         secret = passphrase.from_file(made.home.passphrase)
 
@@ -121,16 +131,10 @@ def _serve_ephemeral(key_type: KeyType) -> None:
 def backup(invocation: Invocation, file: Path) -> None:
     """Write an encrypted copy of the store to FILE, which opens with the same passphrase.
 
-    The node must not run. A copy of the files of a stopped node is a backup too, encrypted as the store is.
+    The node may run meanwhile. A copy of the files of a stopped node is a backup too, encrypted as the store is.
     """
-    if invocation.home.running() is not None:
-        raise CommandError(UNREACHABLE, "store_locked", "the node runs; stop it first")
     config = invocation.config()
-    store = Store.open(invocation.home.store(config), passphrase.find(config, invocation.home), readers=1)
-    try:
-        size = back_up(store, file.absolute())
-    finally:
-        store.close()
+    size = back_up(invocation.home.store(config), passphrase.find(config, invocation.home), file.absolute())
     invocation.show({"file": str(file), "bytes": size}, f"{file}: {size} bytes")
 
 

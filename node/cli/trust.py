@@ -9,7 +9,8 @@ from node.cli.context import Invocation, command
 from node.cli.output import NO, USAGE, CommandError
 from node.config import ConfigError, PeerConfig, url_fault
 from node.files import write_kept
-from node.settings import globs_fault
+from node.settings import globs_fault, name_fault
+from node.setup import NoSuchPeer
 from tls import allowlist as lists
 from tls.allowlist import AllowlistError
 from tls.fingerprint import Fingerprint
@@ -59,7 +60,9 @@ def listed(invocation: Invocation) -> None:
 def add(invocation: Invocation, fingerprint: str, label: str) -> None:
     """Let a certificate in. A running node notices by itself."""
     one, path = _parsed(fingerprint), invocation.home.allowlist(invocation.config())
-    write_kept(path, lists.add(lists.read(path), one, label).encode())
+    text = lists.read(path)
+    lists.parse(text, str(path))  # so that an error names the file
+    write_kept(path, lists.add(text, one, label).encode())
     invocation.show({"added": one.text, "label": label}, f"{one.text} may connect")
 
 
@@ -86,7 +89,13 @@ def peer() -> None:
 @click.argument("url", required=False)
 @click.option("--fingerprint", required=True, help="sha256:… of its certificate (its `ai-memory fingerprint`).")
 @click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Its CA's certificate, if it is not ours.")
-@click.option("--direction", type=click.Choice(("push", "pull", "both")), default="both", show_default=True)
+@click.option(
+    "--direction",
+    type=click.Choice(("push", "pull", "both")),
+    default="both",
+    show_default=True,
+    help="push: data goes there; pull: it comes from there.",
+)
 @click.option("--read", multiple=True, help="Namespaces that it may read (globs) [**].")
 @click.option("--write", multiple=True, help="Namespaces that are taken from it (globs) [**].")
 @command
@@ -100,22 +109,21 @@ def add_peer(
     read: tuple[str, ...],
     write: tuple[str, ...],
 ) -> None:
-    """Add a peer, and its line in the allowlist with it. Restart the node to begin.
+    """Add a peer, and its line in the allowlist with it. A running node begins by itself.
 
     Without URL the peer is only let in: it calls here. On the other machine do the same the other way round.
 
         ai-memory peer add desk https://desk.local:9443 --ca desk-ca.pem --fingerprint sha256:…
     """
-    faults = [fault for fault in (url_fault(url) if url else None, globs_fault([*read, *write])) if fault]
-    if not name.strip() or len(name) > 64 or not name.isprintable() or "#" in name:
-        faults.append(f"name {name[:64]!r}: 1 to 64 printable characters without # expected")
+    checked = (name_fault(name), url_fault(url) if url else None, globs_fault([*read, *write]))
+    faults = [fault for fault in checked if fault]
     if faults:
         raise ConfigError(faults)
     one = PeerConfig(name, url, _parsed(fingerprint), direction, read or ("**",), write or ("**",))
     setup.add_peer(invocation.home, one, ca)
     told = {"name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction}
     running = invocation.home.running() is not None
-    invocation.show(told, f"{name} is a peer" + ("; restart the node to begin" if running else ""))
+    invocation.show(told, f"{name} is a peer" + ("; the running node begins with it now" if running else ""))
 
 
 @peer.command(name="list")
@@ -137,7 +145,10 @@ def list_peers(invocation: Invocation) -> None:
 @command
 def remove_peer(invocation: Invocation, name: str) -> None:
     """Remove a peer and its line in the allowlist."""
-    gone = setup.remove_peer(invocation.home, name)
+    try:
+        gone = setup.remove_peer(invocation.home, name)
+    except NoSuchPeer as error:
+        raise CommandError(NO, "not_found", str(error)) from None
     invocation.show({"removed": name, "fingerprint": gone.fingerprint.text}, f"{name} is no peer any more")
 
 

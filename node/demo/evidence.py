@@ -11,6 +11,8 @@ from tls.authority import Identity
 
 _PRINTABLE_RUN = re.compile(rb"[ -~]{32,}")
 """In ciphertext a run of 32 printable bytes occurs once in 10^14 bytes; stored text is full of them."""
+_VERSION = re.compile(r"^(ssl|tls)v?[0-9]* alert ")
+"""OpenSSL names each alert after the version that brought it, whatever version is spoken."""
 _WORD = re.compile(r"[A-Za-z]{14,}")
 MOST_WORDS = 200
 SNIPPET = 32
@@ -42,7 +44,7 @@ def knock(host: str, port: int, ca: Path, identity: Identity, folder: Path) -> K
             connection.sendall(f"GET /api/v1/health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             received = connection.recv(4_096)
     except ssl.SSLError as error:
-        alert = (error.reason or str(error)).lower().replace("_", " ")
+        alert = _VERSION.sub("", (error.reason or str(error)).lower().replace("_", " "))
     except ConnectionError as error:
         alert = type(error).__name__
     return Knock(not received, alert, len(received))

@@ -46,6 +46,10 @@ class MeshNode:
     def federation_url(self) -> str:
         return f"https://{HOST}:{self.federation_port}"
 
+    @property
+    def local_url(self) -> str:
+        return f"http://{HOST}:{self.local_port}"
+
     def start(self) -> None:
         """Start the process and wait until it answers. Raises NodeError with the end of its log."""
         log = (self.home.path / "node.log").open("ab")

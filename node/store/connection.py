@@ -14,14 +14,15 @@ DatabaseError = sqlcipher.DatabaseError
 WRITER_CACHE_KIB = 64 * 1024
 READER_CACHE_KIB = 32 * 1024
 BUSY_MS = 5_000
+WRITER_BUSY_MS = 100
+"""Nobody else writes; only a truncation of the log can find readers in its way, and then it waits for its next turn."""
 
 
-def connect(path: Path, key: Key, *, writer: bool, create: bool = False) -> Connection:
-    """Open a connection that is proven to be encrypted. Raises StoreError."""
-    mode = "rwc" if create else "rw"
+def connect(path: Path, key: Key, *, writer: bool) -> Connection:
+    """Open a connection that is proven to be encrypted, to a file that exists. Raises StoreError."""
     try:
         connection = sqlcipher.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
+            f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
@@ -30,7 +31,8 @@ def connect(path: Path, key: Key, *, writer: bool, create: bool = False) -> Conn
     except DatabaseError as error:
         raise explained(error, path) from None
     try:
-        _configure(connection, key, WRITER_CACHE_KIB if writer else READER_CACHE_KIB)
+        cache, patience = (WRITER_CACHE_KIB, WRITER_BUSY_MS) if writer else (READER_CACHE_KIB, BUSY_MS)
+        _configure(connection, key, cache, patience)
         _verify(connection, path)
     except DatabaseError as error:
         connection.close()
@@ -41,12 +43,12 @@ def connect(path: Path, key: Key, *, writer: bool, create: bool = False) -> Conn
     return connection
 
 
-def _configure(connection: Connection, key: Key, cache_kib: int) -> None:
+def _configure(connection: Connection, key: Key, cache_kib: int, busy_ms: int) -> None:
     connection.set_key(key.literal)  # not PRAGMA key: a trace callback would see that one
     execute = connection.execute
     execute("PRAGMA cipher_log_level=NONE")  # it would log to standard error
     execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first read: fails under a wrong key
-    execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    execute(f"PRAGMA busy_timeout={busy_ms}")
     execute("PRAGMA journal_mode=WAL")
     execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
     execute("PRAGMA temp_store=MEMORY")  # FILE would write plain text to disk

@@ -1,15 +1,17 @@
 """The write side of the store: `sync.ports.Ledger` over the writer's connection. Set-wise statements throughout.
 
-What it caches (position, lives, givers) is put back by `restore` when a task of a group is rolled back.
+The small tables (position, lives, peers, givers) are held in memory too, as values that are replaced and never changed:
+so a snapshot costs nothing, and `restore` puts them back when a task of a group is rolled back.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from node.store import rows
 from node.store.connection import Connection
+from node.store.tail import Committed
 from sync.ids import memory_id
 from sync.memory import Memory
 from sync.ports import Change, Giver, Kept, Life, PeerState, Position, Waiting
@@ -24,10 +26,9 @@ CHUNK = 500
 class Snapshot:
     """What the ledger held in memory at a savepoint."""
 
-    position: Position
-    lives: tuple[Life, ...]
-    givers: Mapping[Giver, int]
+    committed: Committed
     any_waiting: bool
+    any_aliased: bool
 
 
 class SqlLedger:
@@ -35,54 +36,63 @@ class SqlLedger:
 
     def __init__(self, connection: Connection) -> None:
         self._execute = connection.execute
-        number, head, digest = self._execute("SELECT number, head, digest FROM position").fetchone()
-        self._position = Position(number, head, int.from_bytes(digest, "big"))
-        self._lives = [
-            Life(actor, began, secret, reason)
-            for actor, began, secret, reason in self._execute(
-                "SELECT actor, began_after, secret, reason FROM life ORDER BY ordinal"
-            )
-        ]
-        self._givers: dict[Giver, int] = {}
-        self._any_waiting = bool(self._execute("SELECT EXISTS(SELECT 1 FROM waiting)").fetchone()[0])
-        # Where the rows of the keys read in this task lie: (number, versions beside the winner).
+        self._state = Committed(
+            read_position(self._execute), read_lives(self._execute), read_peers(self._execute), givers={}
+        )
+        self._any_waiting = self._exists("waiting")
+        self._any_aliased = self._exists("memory INDEXED BY memory_alias WHERE aliased = 1")
+        # What was read in this task, and where its rows lie: (number, versions beside the winner).
+        self._read: dict[Key, list[Kept]] = {}
         self._places: dict[Key, tuple[int, int]] = {}
+
+    def _exists(self, rows_of: str) -> bool:
+        return bool(self._execute(f"SELECT EXISTS(SELECT 1 FROM {rows_of})").fetchone()[0])
 
     # --- for the writer
 
+    def begin(self) -> Snapshot:
+        """A transaction begins: nothing was changed in it yet."""
+        self._state = replace(self._state, changes=(), heads={})
+        return self.snapshot()
+
     def snapshot(self) -> Snapshot:
+        """A task begins: what the one before it read may have been changed since."""
+        self._read.clear()
         self._places.clear()
-        return Snapshot(self._position, tuple(self._lives), dict(self._givers), self._any_waiting)
+        return Snapshot(self._state, self._any_waiting, self._any_aliased)
 
     def restore(self, snapshot: Snapshot) -> None:
-        self._position = snapshot.position
-        self._lives = list(snapshot.lives)
-        self._givers = dict(snapshot.givers)
+        self._state = snapshot.committed
         self._any_waiting = snapshot.any_waiting
+        self._any_aliased = snapshot.any_aliased
+        self._read.clear()
         self._places.clear()
+
+    @property
+    def state(self) -> Committed:
+        """What the open transaction did until now."""
+        return self._state
 
     # --- lives and position
 
     def lives(self) -> Sequence[Life]:
-        return tuple(self._lives)
+        return self._state.lives
 
     def begin_life(self, life: Life) -> None:
         self._execute(
             "INSERT INTO life(actor, began_after, secret, reason) VALUES(?, ?, ?, ?)",
             (life.actor, life.began_after, life.secret, life.reason),
         )
-        self._lives.append(life)
+        self._state = replace(self._state, lives=(*self._state.lives, life))
 
     def position(self) -> Position:
-        return self._position
+        return self._state.position
 
     def advance(self, position: Position) -> None:
-        self._execute(
-            "UPDATE position SET number = ?, head = ?, digest = ?",
-            (position.number, position.head, position.digest.to_bytes(16, "big")),
-        )
-        self._execute("INSERT INTO head VALUES(?, ?)", (position.number, position.head))
-        self._position = position
+        values = (position.number, position.head, position.digest.to_bytes(16, "big"))
+        self._execute("INSERT INTO head VALUES(?, ?, ?)", values)
+        heads = {**self._state.heads, position.number: position.head}
+        self._state = replace(self._state, position=position, heads=heads)
 
     def head_at(self, number: int) -> bytes | None:
         return head_at(self._execute, number)
@@ -90,9 +100,10 @@ class SqlLedger:
     # --- records
 
     def kept(self, keys: Iterable[Key]) -> Mapping[Key, Sequence[Kept]]:
+        wanted = list(keys)
         found: dict[Key, list[Kept]] = {}
         conflicting = []
-        for some in _chunks(keys):
+        for some in _chunks(key for key in wanted if key not in self._read):
             listed = rows.placeholders(2, len(some))
             statement = (
                 f"WITH k(namespace, id) AS (VALUES {listed}) SELECT m.number, m.others, {_prefixed('m')}"
@@ -113,15 +124,26 @@ class SqlLedger:
             for row in self._execute(statement, list(itertools.chain.from_iterable(some))):
                 one = rows.kept(row)
                 found[one.version.key].append(one)
-        return found
+        self._read.update({key: found.get(key, []) for key in wanted if key not in self._read})
+        return {key: kept for key in wanted if (kept := self._read[key])}
 
     def titled(self, namespace: str, title: str) -> Sequence[Kept]:
-        return titled(self._execute, namespace, title)
+        key = (namespace, memory_id(namespace, title, 0))
+        winner = self.kept((key,)).get(key, ())[:1]
+        found = [one for one in winner if one.version.kind == "m" and one.version.title == title]
+        return [*found, *aliased(self._execute, namespace, title)] if self._any_aliased else found
 
     def own_after(self, at: str) -> Sequence[Key]:
         found = self._execute(
             "SELECT namespace, id FROM memory WHERE giver IS NULL AND at > ?1"
             " UNION SELECT namespace, id FROM conflict WHERE giver IS NULL AND at > ?1",
+            (at,),
+        )
+        return [(namespace, record_id) for namespace, record_id in found]
+
+    def kept_after(self, at: str) -> Sequence[Key]:
+        found = self._execute(
+            "SELECT namespace, id FROM memory WHERE at > ?1 UNION SELECT namespace, id FROM conflict WHERE at > ?1",
             (at,),
         )
         return [(namespace, record_id) for namespace, record_id in found]
@@ -149,7 +171,9 @@ class SqlLedger:
                 f"INSERT INTO memory(number, aliased, expires_at, giver, others, {rows.VERSION_COLUMNS})"
                 f" VALUES {rows.placeholders(15, len(batch))}"
             )
-            self._execute(statement, [value for change in batch for value in _memory_row(change)])
+            made = [_memory_row(change) for change in batch]
+            self._any_aliased = self._any_aliased or any(aliased for _, aliased, *_ in made)
+            self._execute(statement, [value for row in made for value in row])
         beside = [one for change in changes for one in change.kept[1:]]
         for some_kept in _chunks(beside):
             statement = (
@@ -159,31 +183,33 @@ class SqlLedger:
             self._execute(statement, flat_kept)
         for change in changes:
             self._places[change.key] = (change.number, len(change.kept) - 1)
+            self._read.pop(change.key, None)
+        self._state = replace(self._state, changes=(*self._state.changes, *changes))
 
     # --- peers
 
     def giver_id(self, giver: Giver) -> int:
-        known = self._givers.get(giver)
+        known = self._state.givers.get(giver)
         if known is not None:
             return known
         values = (giver.peer, giver.life, giver.generation)
         self._execute("INSERT OR IGNORE INTO giver(peer, life, generation) VALUES(?, ?, ?)", values)
         number = find_giver(self._execute, giver)
-        self._givers[giver] = number
+        self._state = replace(self._state, givers={**self._state.givers, giver: number})
         return number
 
     def peer(self, peer: str) -> PeerState:
-        return read_peer(self._execute, peer)
+        return self._state.peers.get(peer) or PeerState(peer)
 
     def peers(self) -> Sequence[PeerState]:
-        found = self._execute("SELECT peer, generation, held FROM peer").fetchall()
-        return [PeerState(peer, generation, rows.decode_held(held)) for peer, generation, held in found]
+        return list(self._state.peers.values())
 
     def put_peer(self, state: PeerState) -> None:
         self._execute(
             "INSERT OR REPLACE INTO peer VALUES(?, ?, ?)",
             (state.peer, state.generation, rows.encode_held(state.held)),
         )
+        self._state = replace(self._state, peers={**self._state.peers, state.peer: state})
 
     # --- waiting
 
@@ -219,10 +245,25 @@ class SqlLedger:
     def drop_waiting(self, waiting: Sequence[Waiting]) -> None:
         for one in waiting:
             self._execute("DELETE FROM waiting WHERE peer = ? AND tag = ?", (one.peer, one.version.tag))
-        self._any_waiting = bool(self._execute("SELECT EXISTS(SELECT 1 FROM waiting)").fetchone()[0])
+        self._any_waiting = self._exists("waiting")
 
 
 # --- what reader and ledger both read
+
+
+def read_position(execute: Any) -> Position:
+    number, head, digest = execute("SELECT number, head, digest FROM head ORDER BY number DESC LIMIT 1").fetchone()
+    return Position(number, head, int.from_bytes(digest, "big"))
+
+
+def read_lives(execute: Any) -> tuple[Life, ...]:
+    found = execute("SELECT actor, began_after, secret, reason FROM life ORDER BY ordinal")
+    return tuple(Life(*row) for row in found)
+
+
+def read_peers(execute: Any) -> dict[str, PeerState]:
+    found = execute("SELECT peer, generation, held FROM peer")
+    return {peer: PeerState(peer, generation, rows.decode_held(held)) for peer, generation, held in found}
 
 
 def head_at(execute: Any, number: int) -> bytes | None:
@@ -249,10 +290,15 @@ def titled(execute: Any, namespace: str, title: str) -> list[Kept]:
         f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE id = ? AND namespace = ? AND kind = 'm' AND title = ?",
         (memory_id(namespace, title, 0), namespace, title),
     ).fetchall()
-    by_alias = execute(
+    return [*(rows.kept(row) for row in by_id), *aliased(execute, namespace, title)]
+
+
+def aliased(execute: Any, namespace: str, title: str) -> list[Kept]:
+    """The winners with this title whose id is another than the one that the title gives."""
+    found = execute(
         f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE title = ? AND namespace = ? AND aliased = 1", (title, namespace)
-    ).fetchall()
-    return [rows.kept(row) for row in (*by_id, *by_alias)]
+    )
+    return [rows.kept(row) for row in found]
 
 
 def _memory_row(change: Change) -> tuple[Any, ...]:

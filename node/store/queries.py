@@ -44,6 +44,7 @@ class Stats:
     """Keys with more than one kept version."""
     waiting: int
     expired: int
+    expiring_soon: int
     bytes: int
     unindexed: int
 
@@ -62,7 +63,8 @@ class Queries:
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a failing disk has ended it already
+                self._connection.execute("ROLLBACK")
             self._search.forget_tail()
             raise
         self._connection.execute("COMMIT")  # of nothing but the connection's own table of the tail
@@ -164,8 +166,8 @@ class Queries:
         ).fetchone()
         return int(found[0])
 
-    def stats(self, now: str) -> Stats:
-        """Counts. Reads every row: for people, not for polling."""
+    def stats(self, now: str, soon: str) -> Stats:
+        """Counts; what expires until `soon` (canonical time) expires soon. Reads every row: for people, no polling."""
         one = self._one
         tiers = self._connection.execute(
             "SELECT CAST(doc AS TEXT) ->> 'tier' AS tier, count(*) FROM memory"
@@ -181,6 +183,7 @@ class Queries:
             conflicts=self.conflict_count(),
             waiting=one("SELECT count(*) FROM waiting"),
             expired=one("SELECT count(*) FROM memory WHERE expires_at <= ?", now),
+            expiring_soon=one("SELECT count(*) FROM memory WHERE expires_at > ? AND expires_at <= ?", now, soon),
             bytes=one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"),
             unindexed=one("SELECT count(*) FROM memory, indexed WHERE memory.number > indexed.number"),
         )

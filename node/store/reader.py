@@ -6,11 +6,12 @@ A function run here sees one state of the store from beginning to end (one read 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
 from node.store import ledger
-from node.store.connection import Connection
+from node.store.connection import Connection, DatabaseError, explained
 from node.store.pages import cut_page
 from node.store.queries import Queries
 from sync.ports import FeedPage, Giver, Life, PageRequest, PeerState, Position
@@ -29,12 +30,10 @@ class Reader(Queries):
         self._execute(text, values)
 
     def lives(self) -> Sequence[Life]:
-        found = self._execute("SELECT actor, began_after, secret, reason FROM life ORDER BY ordinal")
-        return [Life(*row) for row in found]
+        return ledger.read_lives(self._execute)
 
     def position(self) -> Position:
-        number, head, digest = self._execute("SELECT number, head, digest FROM position").fetchone()
-        return Position(number, head, int.from_bytes(digest, "big"))
+        return ledger.read_position(self._execute)
 
     def head_at(self, number: int) -> bytes | None:
         return ledger.head_at(self._execute, number)
@@ -52,15 +51,16 @@ class Reader(Queries):
 class Readers:
     """A pool. `run` awaits a free connection; no reader ever waits for the writer."""
 
-    def __init__(self, connections: Sequence[Connection]) -> None:
+    def __init__(self, connections: Sequence[Connection], path: Path) -> None:
         self._connections = list(connections)
+        self._path = path
         self._free: SimpleQueue[Reader] = SimpleQueue()
         for connection in connections:
             self._free.put(Reader(connection))
         self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="store-reader")
 
     async def run(self, task: Callable[[Reader], T]) -> T:
-        """Run `task` over one state of the store, on a thread."""
+        """Run `task` over one state of the store, on a thread. Raises what it raises, or StoreError."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.call, task)
 
     def call(self, task: Callable[[Reader], T]) -> T:
@@ -69,14 +69,8 @@ class Readers:
         try:
             with reader.snapshot():
                 return task(reader)
-        finally:
-            self._free.put(reader)
-
-    def statement(self, text: str, values: Sequence[str]) -> None:
-        """Execute one statement that must not be inside a transaction (`VACUUM INTO`)."""
-        reader = self._free.get()
-        try:
-            reader.execute(text, values)
+        except DatabaseError as error:
+            raise explained(error, self._path) from error
         finally:
             self._free.put(reader)
 

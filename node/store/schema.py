@@ -49,11 +49,9 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         "CREATE INDEX conflict_own ON conflict(at) WHERE giver IS NULL",
         "CREATE TABLE life(ordinal INTEGER PRIMARY KEY, actor TEXT NOT NULL UNIQUE, began_after INTEGER NOT NULL,"
         " secret BLOB NOT NULL, reason TEXT NOT NULL) STRICT",
-        "CREATE TABLE head(number INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT",
-        "CREATE TABLE position(one INTEGER PRIMARY KEY CHECK(one = 1), number INTEGER NOT NULL, head BLOB NOT NULL,"
-        " digest BLOB NOT NULL) STRICT",
-        "INSERT INTO position VALUES(1, 0, x'0000000000000000', x'00000000000000000000000000000000')",
-        "INSERT INTO head VALUES(0, x'0000000000000000')",
+        # One row for each commit that moved the feed; the last one is where it stands.
+        "CREATE TABLE head(number INTEGER PRIMARY KEY, head BLOB NOT NULL, digest BLOB NOT NULL) STRICT",
+        "INSERT INTO head VALUES(0, x'0000000000000000', x'00000000000000000000000000000000')",
         "CREATE TABLE peer(peer TEXT PRIMARY KEY, generation INTEGER NOT NULL, held BLOB NOT NULL) STRICT",
         "CREATE TABLE giver(number INTEGER PRIMARY KEY, peer TEXT NOT NULL, life TEXT NOT NULL,"
         " generation INTEGER NOT NULL, UNIQUE(peer, life, generation)) STRICT",
@@ -102,6 +100,7 @@ def migrate(connection: Connection, path: Path, migrations: Sequence[Sequence[st
             connection.execute("INSERT INTO migration VALUES(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))", (number,))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has ended it already
+                connection.execute("ROLLBACK")
             raise
     return len(migrations)

@@ -4,8 +4,9 @@ What is in the tail is read into a full-text table of the connection's own, in m
 search always finds what was acknowledged before it. An overwritten or deleted memory has no row any more and drops out
 of the join.
 
-A word that very many memories have cannot tell them apart: of more than 10,000 matches the newest 10,000 are ranked
-(measured in docs/decisions: exact ranking of a common word at 100,000 memories costs 58 ms, this costs 17).
+A word that very many memories have cannot tell them apart: of more than 10,000 matches the newest 10,000 are ranked,
+and the older ones follow, newest first, where a filter left too few of those
+(docs/decisions/0010: exact ranking of a common word at 100,000 memories costs 58 ms, this costs 17).
 """
 
 import re
@@ -44,6 +45,7 @@ class Found:
 def expression(text: str) -> str:
     """An FTS5 query that means the words of `text` and can be no syntax error; empty where there is no word in it."""
     terms = []
+    text = text.encode(errors="replace").decode()  # half of a surrogate pair is nothing that SQLite takes
     for phrase, word in _TERM.findall(text):
         term = (phrase or word).replace('"', " ").replace("\0", " ")
         if any(character.isalnum() for character in term):
@@ -75,6 +77,8 @@ class TextSearch:
         if len(found) < wanted.limit:
             floor = self._floor(match)
             found += self._in("text", match, floor, conditions, values, wanted.limit - len(found))
+            if floor and len(found) < wanted.limit:
+                found += self._older(match, floor, conditions, values, wanted.limit - len(found))
         return Found(found)
 
     def _in(self, table: str, match: str, floor: int, conditions: str, values: list[Any], limit: int) -> list[bytes]:
@@ -92,6 +96,15 @@ class TextSearch:
                 return [doc for (doc,) in rows]
             ranked = min(MOST_RANKED, ranked * 16)
 
+    def _older(self, match: str, floor: int, conditions: str, values: list[Any], limit: int) -> list[bytes]:
+        """Matches up to `floor`, unranked: only as many are read as it takes."""
+        rows = self._execute(
+            "SELECT m.doc FROM text CROSS JOIN memory m ON m.number = text.rowid"
+            f" WHERE text MATCH ? AND text.rowid <= ? AND {conditions} ORDER BY text.rowid DESC LIMIT ?",
+            (match, floor, *values, limit),
+        )
+        return [doc for (doc,) in rows]
+
     def _floor(self, match: str) -> int:
         """The row after which the newest `MOST_RANKED` matches lie; 0 where there are no more than that."""
         row = self._execute(
@@ -102,7 +115,7 @@ class TextSearch:
     def _refresh_tail(self) -> bool:
         """Bring the connection's own table in step with this state of the store; False where nothing is in it."""
         indexed = int(self._execute("SELECT number FROM indexed").fetchone()[0])
-        last = int(self._execute("SELECT number FROM position").fetchone()[0])
+        last = int(self._execute("SELECT max(number) FROM head").fetchone()[0])
         if last <= indexed:
             return False
         if self._tail_to > last:  # a store that was replaced

@@ -1,4 +1,4 @@
-"""The full-text index, kept in step after the answer instead of inside the write (docs/decisions: deferred text index).
+"""The full-text index, kept in step after the answer instead of inside the write (docs/decisions/0009).
 
 Rows of `memory` with a number up to `indexed.number` are in the index; those after it are the *tail*, which a search
 reads for itself. What was overwritten since it was indexed stands in `dead` until it is taken out; a search never shows
@@ -29,19 +29,24 @@ class TextIndex:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._indexed = int(connection.execute("SELECT number FROM indexed").fetchone()[0])
-        self._last = int(connection.execute("SELECT number FROM position").fetchone()[0])
+        self._last = int(connection.execute("SELECT max(number) FROM head").fetchone()[0])
         self._steps = 0
+        self._hindered = False
         self._dead = bool(connection.execute("SELECT EXISTS(SELECT 1 FROM dead)").fetchone()[0])
 
     def committed(self, number: int) -> None:
         """The feed stands at `number` now."""
         self._dead = self._dead or number > self._last
         self._last = number
+        self._hindered = False  # the disk takes writes: try again
 
     @property
     def is_pressing(self) -> bool:
-        """True where the tail has grown so long that searches would feel it."""
-        return self._last - self._indexed > TAIL
+        """True where the tail has grown so long that searches would feel it.
+
+        Not while the disk hinders the index: tasks would wait for it without an answer instead of failing themselves.
+        """
+        return self._last - self._indexed > TAIL and not self._hindered
 
     @property
     def is_behind(self) -> bool:
@@ -64,7 +69,9 @@ class TextIndex:
         except DatabaseError:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
+            self._hindered = True
             return False  # nothing is lost: the tail is searched as it is, and a later step takes it in
+        self._hindered = False
         self._steps += 1
         self._indexed = upto
         self._dead = gone.rowcount == rows

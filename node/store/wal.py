@@ -1,4 +1,4 @@
-"""The write-ahead log, kept short: a recycled log costs less to sync than one that grows (4 times, measured).
+"""The write-ahead log, kept short: to sync pages that a file has already costs less than to make it grow.
 
 A second connection on a thread of its own copies most of the log into the database; the writer then copies the little
 rest, which lets the next commit begin the log anew. Nothing of this is between a task and its answer.
@@ -68,7 +68,10 @@ class WriteAheadLog:
 
     def _pages(self) -> int:
         # NOOP (SQLite 3.51) reports without doing: (busy, pages in the log, pages copied).
-        _, in_log, copied = self._connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
+        try:
+            _, in_log, copied = self._connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
+        except DatabaseError:
+            return 0  # a failing disk, as in `_checkpoint`: the writer's thread must not end over it
         return int(in_log - copied)
 
     def _checkpoint(self, mode: str) -> None:

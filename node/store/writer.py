@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from node.store.connection import Connection, DatabaseError, explained
 from node.store.errors import StoreError
 from node.store.ledger import Snapshot, SqlLedger
+from node.store.tail import Tail
 from node.store.textindex import BULK_STEP, STEP, TextIndex
 from node.store.wal import WriteAheadLog
 from sync.ports import Ledger, Position
@@ -51,8 +52,7 @@ class Writer:
         self._wake = threading.Condition()
         self._closing = False
         self._listeners: list[Callable[[Position], None]] = []
-        self.position = self._ledger.position()
-        self.lives = self._ledger.lives()
+        self.tail = Tail(self._ledger.state)
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -68,7 +68,7 @@ class Writer:
         return self._submit(task, bulk).result()
 
     def on_commit(self, listener: Callable[[Position], None]) -> None:
-        """Call `listener` from the writer's thread after each commit that moved the feed."""
+        """Call `listener` from the writer's thread after each commit that moved the feed. It must not raise."""
         self._listeners.append(listener)
 
     def _submit(self, run: Callable[[Ledger], T], bulk: bool) -> Future[T]:
@@ -90,7 +90,20 @@ class Writer:
     # --- the thread
 
     def _work(self) -> None:
-        """Until closed: small tasks, then an index that lags too far, then bulk; housekeeping when nobody waits."""
+        try:
+            self._until_closed()
+        except BaseException:
+            # A bug, or a disk that does not even let a transaction be undone. Nobody may wait for ever for an answer.
+            with self._wake:
+                self._closing = True
+                waiting = [*self._small, *self._bulk]
+            stopped = StoreError("the store has stopped working.", "Restart the node; see its log.")
+            for task in waiting:
+                _settle(task.future, None, stopped)
+            raise  # to the thread's hook, which shows the trace
+
+    def _until_closed(self) -> None:
+        """Small tasks, then an index that lags too far, then bulk; housekeeping when nobody waits."""
         while True:
             group = self._next_group()
             if group:
@@ -132,7 +145,7 @@ class Writer:
             time.sleep(IDLE)  # a full disk: do not spin until there is space
 
     def _commit(self, group: list[_Task]) -> None:
-        before = self._ledger.snapshot()
+        before = self._ledger.begin()
         outcomes: list[tuple[_Task, Any, BaseException | None]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -142,15 +155,14 @@ class Writer:
         except BaseException as error:
             self._abandon(group, before, error)
             return
-        self.lives = self._ledger.lives()
-        moved = self._ledger.position() != self.position
-        self.position = self._ledger.position()
+        state = self._ledger.state
+        self.tail.committed(state)  # before the answers: who has one may count on it
         for task, result, failure in outcomes:
             _settle(task.future, result, failure)
-        if moved:
-            self._text.committed(self.position.number)
+        if state.changes:
+            self._text.committed(state.position.number)
             for listener in self._listeners:
-                listener(self.position)
+                listener(state.position)
 
     def _run_one(self, task: _Task, *, alone: bool) -> tuple[Any, BaseException | None]:
         if alone:
@@ -171,12 +183,14 @@ class Writer:
         return result, None
 
     def _abandon(self, group: list[_Task], before: Snapshot, error: BaseException) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-        self._ledger.restore(before)
         cause = explained(error, self._path) if isinstance(error, DatabaseError) else error
-        for task in group:
-            _settle(task.future, None, cause)
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._ledger.restore(before)
+        finally:
+            for task in group:
+                _settle(task.future, None, cause)
 
 
 def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:

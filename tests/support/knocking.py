@@ -44,15 +44,23 @@ class Echo(asyncio.Protocol):
 
 
 class Notes:
+    """What happened at one gate, and behind it."""
+
     def __init__(self) -> None:
         self.made = self.lost = self.received = 0
         self.events: list[HandshakeEvent] = []
 
 
 @asynccontextmanager
-async def listening(gate: Gate, limits: Limits | None = None) -> AsyncIterator[tuple[Listener, Notes]]:
+async def listening(
+    gate: Gate,
+    limits: Limits | None = None,
+    host: str = "127.0.0.1",
+    protocol: Callable[[Notes], asyncio.Protocol] = Echo,
+) -> AsyncIterator[tuple[Listener, Notes]]:
+    """An open gate, and notes of what happens at it."""
     notes = Notes()
-    listener = Listener(gate, lambda: Echo(notes), "127.0.0.1", 0, limits or Limits(), notes.events.append)
+    listener = Listener(gate, lambda: protocol(notes), host, 0, limits or Limits(), notes.events.append)
     await listener.start()
     try:
         yield listener, notes

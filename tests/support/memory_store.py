@@ -65,6 +65,9 @@ class MemoryStore:
             key for key, kept in self._records.items() if any(one.giver is None and one.version.at > at for one in kept)
         ]
 
+    def kept_after(self, at: str) -> Sequence[Key]:
+        return [key for key, kept in self._records.items() if any(one.version.at > at for one in kept)]
+
     def put(self, changes: Sequence[Change]) -> None:
         assert len({change.key for change in changes}) == len(changes)
         for change in changes:

@@ -1,28 +1,24 @@
 """Nodes of the real `sync` code in one process: virtual time, a network that loses, doubles, delays and reorders.
 
-The oracle is the true ancestor set of every write, recorded beside the code under test: after healing, what each node
-keeps must be exactly the maximal elements of all that reached it. It never looks at a clock of the protocol.
+A history is a list of operations (`TABLE` says what each does); `run` plays it, heals the world and asks the oracle.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import misfortunes
 import msgspec
-from memory_store import MemoryStore
+from misfortunes import Backup
+from oracle import Fault, Oracle, SimStore
 
-from sync import lives, wire
-from sync.batch import Batch
-from sync.draft import Fields, new_memory
+from sync import lives, moment, wire, writes
+from sync.draft import Fields
 from sync.engine import Engine
-from sync.ids import memory_id
-from sync.ports import Kept
 from sync.receive import Page, Part, Policy, Taken, current_cursor
-from sync.record import memory_version
 from sync.scope import Globs
 from sync.serve import Ask, Cut, RolledBack
 from sync.version import Key, Version
@@ -50,14 +46,6 @@ TOPOLOGIES = {
 }
 
 
-class SimStore(MemoryStore):
-    """Also remembers which versions it ever kept, for the oracle. A restore forgets, as a disk would."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.known: set[bytes] = set()
-
-
 @dataclass
 class Node:
     name: str
@@ -65,7 +53,9 @@ class Node:
     store: SimStore
     engine: Engine
     offset: int = 0
-    backups: list[SimStore] = field(default_factory=list)
+    jumped: bool = False
+    """The machine was rolled back, and the process has not noticed yet."""
+    backups: list[Backup] = field(default_factory=list)
     view: dict[str, tuple[str | None, str]] = field(default_factory=dict)
     wanted: dict[str, frozenset[bytes]] = field(default_factory=dict)
 
@@ -84,26 +74,17 @@ class Message:
     asker_life: str
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A broken promise, found by the oracle."""
-
-    kind: str
-    detail: str
-
-
 class World:
     """`page_limit` keys a page and `slice_size` versions a transaction: small, so that every seam is crossed."""
 
     def __init__(self, topology: str, *, page_limit: int = 1, slice_size: int = 1, seed: int = 1) -> None:
-        names, self.links = TOPOLOGIES[topology]
+        names, links_ = TOPOLOGIES[topology]
+        self.links = list(links_)
         self.now = START
         self.page_limit = page_limit
         self.slice_size = slice_size
         self.random = random.Random(seed)
-        self.versions: dict[bytes, Version] = {}
-        self.ancestors: dict[bytes, frozenset[bytes]] = {}
-        self.forged: set[bytes] = set()
+        self.oracle = Oracle()
         self.alarms: list[str] = []
         self.queue: list[Message] = []
         self.cut_links: set[frozenset[str]] = set()
@@ -111,48 +92,21 @@ class World:
         self.inn: dict[tuple[str, str], Globs] = {}
         self.bodies_sent = 0
         self.offers_sent = 0
-        with self.watching():
+        self._is_nested = False
+        with self.oracle.watching():
             self.nodes = {name: self._born(name) for name in names}
-
-    # --- the oracle's eyes
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Record, at each change of the feed, what each own write truly replaced."""
-        original = Batch.put
-
-        def put(batch: Batch, key: Key, kept: tuple[Kept, ...]) -> int:
-            before = [one.version.tag for one in batch.kept(key)]
-            after = [one.version.tag for one in kept]
-            gone = [tag for tag in before if tag not in after]
-            for one in kept:
-                tag = one.version.tag
-                if one.giver is None and tag not in before:
-                    assert tag not in self.ancestors, "a version was written twice"
-                    self.ancestors[tag] = frozenset(gone).union(*(self.ancestors[old] for old in gone))
-                    self.versions[tag] = one.version
-            store = batch.ledger
-            assert isinstance(store, SimStore)
-            store.known = store.known | set(after)
-            return original(batch, key, kept)
-
-        Batch.put = put  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            Batch.put = original  # type: ignore[method-assign]
 
     # --- nodes
 
     def _born(self, name: str) -> Node:
-        node = Node(name, f"cert-{name}", SimStore(), self._engine(name))
-        self._begin(node, lives.START)
+        node = Node(name, f"cert-{name}", SimStore(), self.new_engine(name))
+        self.begin(node, lives.START)
         return node
 
-    def _engine(self, name: str) -> Engine:
+    def new_engine(self, name: str) -> Engine:
         return Engine(f"node:{name}", self.random.randbytes)
 
-    def _begin(self, node: Node, reason: str) -> None:
+    def begin(self, node: Node, reason: str) -> None:
         node.store.transaction(node.engine.begin_life, self.clock(node), reason)
 
     def clock(self, node: Node) -> int:
@@ -160,15 +114,30 @@ class World:
 
     def restart(self, node: Node) -> None:
         """The process ends and another begins: memory is lost, what was committed is not."""
-        node.engine = self._engine(node.name)
-        node.view, node.wanted = {}, {}
-        self.queue = [m for m in self.queue if not (m.receiver == node.name and not m.push)]
-        self._begin(node, lives.START)
+        node.engine = self.new_engine(node.name)
+        node.view, node.wanted, node.jumped = {}, {}, False
+        self.hang_up(node)
+        self.begin(node, lives.START)
+
+    def notice(self, node: Node) -> None:
+        """Look at the clocks; where the machine was rolled back they disagree."""
+        if node.jumped:
+            node.jumped = False
+            self.begin(node, lives.CLOCK_JUMP)
+
+    def before_write(self, node: Node) -> None:
+        """What the caller of the engine owes it before each local write."""
+        self.notice(node)
+
+    def hang_up(self, node: Node) -> None:
+        """Nobody reads the answers to what this process had asked."""
+        self.queue = [m for m in self.queue if m.push or m.receiver != node.name]
 
     # --- local operations
 
     def write(self, name: str, namespace: str, title: str) -> None:
         node = self.nodes[name]
+        self.before_write(node)
         fields = Fields(namespace=namespace, title=title, content=f"{name} at {self.now} {self.random.random()}")
         node.store.transaction(node.engine.store, fields, f"agent:{name}", self.clock(node))
 
@@ -178,12 +147,14 @@ class World:
 
     def delete(self, name: str, namespace: str, title: str) -> None:
         node = self.nodes[name]
+        self.before_write(node)
         key = self._find(node, namespace, title)
         if key is not None:
             node.store.transaction(node.engine.delete, key, f"agent:{name}", self.clock(node))
 
     def change(self, name: str, namespace: str, title: str, fields: Fields) -> None:
         node = self.nodes[name]
+        self.before_write(node)
         key = self._find(node, namespace, title)
         if key is not None:
             node.store.transaction(node.engine.update, key, fields, f"agent:{name}", self.clock(node))
@@ -213,10 +184,10 @@ class World:
         return result
 
     def _outbound(self, sender: Node, receiver: Node) -> Globs:
-        return self.out.get((sender.name, receiver.name), Globs.everything())
+        return self.out.get((sender.name[0], receiver.name[0]), Globs.everything())
 
     def _policy(self, receiver: Node, sender: Node) -> Policy:
-        scope = self.inn.get((sender.name, receiver.name), Globs.everything())
+        scope = self.inn.get((sender.name[0], receiver.name[0]), Globs.everything())
         return Policy(scope, scope.tag)
 
     def push(self, sender: str, receiver: str, how: str = "ok") -> None:
@@ -252,6 +223,8 @@ class World:
 
     def _arrive(self, message: Message, *, answered: bool, torn: bool = False) -> None:
         sender, receiver = self.nodes[message.sender], self.nodes[message.receiver]
+        if self.random.random() < 0.5:
+            self.notice(receiver)  # or between the check and the page the machine was rolled back
         if message.push:
             incoming = wire.decode_push(message.body, sender.peer)
         else:
@@ -278,9 +251,27 @@ class World:
                 return None
             now = self.clock(receiver)
             total = total.joined(receiver.store.transaction(receiver.engine.receive, page, part, policy, total, now))
+            if not part.last:
+                self._between(receiver, sender)
         total_alarms = (*total.alarms, *receiver.engine.received(page, total, self.clock(receiver)))
         self.alarms.extend(alarm.kind for alarm in total_alarms)
         return total
+
+    def _between(self, receiver: Node, sender: Node) -> None:
+        """What a node does between two transactions of one page: it writes, and it talks to its other peers."""
+        if self._is_nested or self.random.random() < 0.7:
+            return
+        self._is_nested = True
+        others = [(p, q, by) for p, q, by in self.links if receiver.name in (p, q) and sender.name not in (p, q)]
+        if not others or self.random.random() < 0.5:
+            self.write(receiver.name, self.random.choice("ab"), "x")
+        else:
+            p, q, by = self.random.choice(others)
+            if "push" in by:
+                self.push(p, q)
+            else:
+                self.pull(q, p)
+        self._is_nested = False
 
     def _is_cut(self, a: str, b: str) -> bool:
         return frozenset((a, b)) in self.cut_links
@@ -289,46 +280,20 @@ class World:
         for node in self.nodes.values():
 
             def scope_of(peer: str, node: Node = node) -> Globs:
-                return self.inn.get((peer.removeprefix("cert-"), node.name), Globs.everything())
+                return self.inn.get((peer.removeprefix("cert-"), node.name[0]), Globs.everything())
 
             node.store.transaction(node.engine.due, scope_of, self.clock(node))
 
-    # --- faults
-
-    def forge(self, at: str, victim: str, namespace: str, title: str, ahead: int) -> None:
-        """An allowlisted liar hands `at` a version that claims to have seen writes of `victim`."""
-        liar, node = "f" * 16, self.nodes[at]
-        life = self.nodes[victim].store.lives()[-1]
-        number = max(1, self.nodes[victim].store.position().number + ahead)
-        clock = {life.actor: number << 20 | self.random.getrandbits(20), liar: self.random.randrange(1, 2**40)}
-        fields = Fields(namespace=namespace, title=title, content=f"forged {self.random.random()}")
-        memory = new_memory(fields, memory_id(namespace, title, 0), self.now)
-        version = memory_version(memory, "agent:liar", clock)
-        self.versions[version.tag] = version
-        self.ancestors[version.tag] = frozenset()
-        self.forged.add(version.tag)
-        page = Page("cert-liar", liar, None, None, None, False)
-        everything = Globs.everything()
-        policy = Policy(everything, everything.tag)
-        taken = node.store.transaction(node.engine.receive, page, Part([version]), policy, Taken(), self.clock(node))
-        self.alarms.extend(alarm.kind for alarm in taken.alarms)
-
-    def restore(self, name: str, how: str, which: int) -> None:
-        """An older copy takes the store's place: under a running process that notices, or between two processes."""
-        node = self.nodes[name]
-        if not node.backups:
-            return
-        node.store.restore(node.backups[which % len(node.backups)])
-        if how == "warm":
-            node.view, node.wanted = {}, {}
-            self.queue = [m for m in self.queue if not (m.receiver == name and not m.push)]
-            self._begin(node, lives.CLOCK_JUMP)
-        else:
-            self.restart(node)
+    def _one_of(self, name: str) -> str:
+        """A node, or its clone."""
+        twin = name + "2"
+        return twin if twin in self.nodes and self.random.random() < 0.5 else name
 
     def do(self, op: Op) -> None:
         kind, *rest = op
-        with self.watching():
+        if kind in ("write", "delete", "push", "pull"):
+            rest = [self._one_of(one) if one in self.nodes else one for one in rest]
+        with self.oracle.watching():
             TABLE[kind](self, *rest)
             if self.random.random() < 0.3:
                 self.retry()
@@ -338,14 +303,17 @@ class World:
 
     def heal(self, rounds: int = 80) -> bool:
         """All faults end, time passes, everybody talks. True where the world comes to rest."""
-        with self.watching():
+        with self.oracle.watching():
             while self.queue:
                 self._arrive(self.queue.pop(0), answered=False)
             self.cut_links.clear()
             self.now += 1_000 * SECOND
             for node in self.nodes.values():
                 node.offset = 0
-                self._begin(node, lives.CLOCK_JUMP)
+                self.notice(node)
+                if node.store.own_after(moment.text(self.now + writes.SKEW_BOUND)):
+                    # It was restarted once its clock was right; its cursors stay as they are.
+                    self.begin(node, lives.START)
             rest = 0
             for _ in range(rounds):
                 before = self._state()
@@ -364,36 +332,9 @@ class World:
         return [(n.store.position(), n.life, n.store.peers(), len(n.store.waiting_all())) for n in self.nodes.values()]
 
     def faults(self) -> list[Fault]:
-        found = []
-        kept = {
-            name: {one.version.tag for kept in node.store.everything().values() for one in kept}
-            for name, node in self.nodes.items()
-        }
-        # What waits for its time is held, and told to the operator, though nobody reads it yet.
-        waits = {one.version.tag for node in self.nodes.values() for one in node.store.waiting_all()}
-        for name, node in self.nodes.items():
-            reaching: dict[str, set[str]] = {}
-            known: set[bytes] = set()
-            for other in self.nodes.values():
-                for tag in other.store.known:
-                    namespace = self.versions[tag].namespace
-                    if namespace not in reaching:
-                        reaching[namespace] = self._reaching(name, namespace)
-                    if other.name in reaching[namespace]:
-                        known.add(tag)
-            dead = frozenset[bytes]().union(*(self.ancestors[tag] for tag in known)) if known else frozenset()
-            for tag in known - dead - kept[name] - self.forged - waits:
-                found.append(Fault("lost", f"{name} lacks {self.versions[tag]}"))
-            for tag in kept[name] & dead:
-                if not any(tag in self.ancestors[one] and one in self.forged for one in known):
-                    found.append(Fault("undead", f"{name} keeps {self.versions[tag]}"))
-            if name != next(iter(self.nodes)) and not self.out and not self.inn and not waits:
-                first = next(iter(self.nodes))
-                if kept[name] != kept[first]:
-                    found.append(Fault("diverged", f"{first} and {name}"))
-                if node.store.position().digest != self.nodes[first].store.position().digest:
-                    found.append(Fault("digests", f"{first} and {name}"))
-        return found
+        """What the oracle finds broken now."""
+        stores = {name: node.store for name, node in self.nodes.items()}
+        return self.oracle.faults(stores, self._reaching, alike=not self.out and not self.inn)
 
     def _reaching(self, name: str, namespace: str) -> set[str]:
         seen, todo = {name}, [name]
@@ -402,22 +343,11 @@ class World:
             for p, other, _ in self.links:
                 if other != q or p in seen:
                     continue
-                if self.out.get((p, q), Globs.everything()).allows(namespace) and self.inn.get(
-                    (p, q), Globs.everything()
-                ).allows(namespace):
+                scopes = [table.get((p[0], q[0])) for table in (self.out, self.inn)]
+                if all(scope is None or scope.allows(namespace) for scope in scopes):
                     seen.add(p)
                     todo.append(p)
         return seen
-
-
-def _hidden(world: World, side: str, p: str, q: str, visible: tuple[str, ...]) -> None:
-    table = world.out if side == "out" else world.inn
-    table[p, q] = Globs(visible)
-
-
-def _backup(world: World, name: str) -> None:
-    node = world.nodes[name]
-    node.backups = [*node.backups[-2:], node.store.copy()]
 
 
 def _deliver(world: World, which: int) -> None:
@@ -434,60 +364,16 @@ TABLE: dict[str, Callable[..., None]] = {
     "pull": lambda w, p, q, how: w.pull(q, p, how),
     "deliver": _deliver,
     "restart": lambda w, n: w.restart(w.nodes[n]),
-    "backup": _backup,
-    "restore": World.restore,
+    "backup": misfortunes.back_up,
+    "restore": misfortunes.restore,
     "skew": lambda w, n, seconds: setattr(w.nodes[n], "offset", seconds * SECOND),
     "cut": lambda w, a, b: w.cut_links.add(frozenset((a, b))),
     "mend": lambda w, a, b: w.cut_links.discard(frozenset((a, b))),
-    "scope": _hidden,
-    "forge": World.forge,
+    "scope": misfortunes.hide,
+    "forge": misfortunes.forge,
+    "clone": misfortunes.clone,
     "wait": lambda w, seconds: setattr(w, "now", w.now + seconds * SECOND),
 }
-
-PUSHES = ("ok", "ok", "ok", "lost", "noack", "delay", "delay", "dup", "hello", "torn")
-PULLS = ("ok", "ok", "ok", "lost", "delay", "delay", "dup", "torn")
-FAULTS = ("restart", "backup", "restore", "skew", "cut", "mend", "scope", "forge", "wait")
-
-
-def history(rng: random.Random, topology: str, length: int, faults: Sequence[str]) -> list[Op]:
-    """A random history. Titles and namespaces are few, so that writes collide."""
-    names, links_ = TOPOLOGIES[topology]
-    namespaces, titles = ("a", "b"), ("x", "y") if rng.random() < 0.5 else ("x",)
-    pool = (
-        ["write"] * 6 + ["delete"] * 2 + ["move", "rename"] + ["push"] * 5 + ["pull"] * 5 + ["deliver"] * 3 + [*faults]
-    )
-    ops: list[Op] = []
-    for _ in range(length):
-        kind, name = rng.choice(pool), rng.choice(names)
-        namespace, title = rng.choice(namespaces), rng.choice(titles)
-        p, q, by = rng.choice(links_)
-        match kind:
-            case "write" | "delete":
-                ops.append((kind, name, namespace, title))
-            case "move":
-                ops.append((kind, name, namespace, title, rng.choice(namespaces)))
-            case "rename":
-                ops.append((kind, name, namespace, title, rng.choice(titles)))
-            case "push" | "pull":
-                kind = kind if kind in by else by[0]
-                ops.append((kind, p, q, rng.choice(PUSHES if kind == "push" else PULLS)))
-            case "deliver":
-                ops.append((kind, rng.randrange(6)))
-            case "restore":
-                ops.append((kind, name, rng.choice(("warm", "cold", "cold")), rng.randrange(3)))
-            case "skew":
-                ops.append((kind, name, rng.choice((-250, -100, 299, 400, 86_400 * 365, 0))))
-            case "cut" | "mend":
-                ops.append((kind, p, q))
-            case "scope":
-                ops.append((kind, rng.choice(("out", "in")), p, q, rng.choice((("**",), ("a",), ("b",), ("**",)))))
-            case "forge":
-                ops.append((kind, name, rng.choice(names), namespace, title, rng.choice((-1, 0, 1, 2, 50))))
-            case "wait":
-                ops.append((kind, rng.choice((10, 400, 4_000))))
-            case _:
-                ops.append((kind, name))
-    return ops
 
 
 def run(topology: str, ops: Sequence[Op], **options: Any) -> list[Fault]:

@@ -1,0 +1,104 @@
+"""How this node stands with its peers: a replicator for each that it calls, a note on each that only calls here."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from node.peers import Peer, PeerBook
+from node.replicator import Replicator
+
+log = structlog.get_logger("node")
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What is known of a peer without an address: it comes when it wants."""
+
+    at: float
+    """Monotonic seconds of its last request."""
+    reached: int = 0
+    """The number of our feed that its last cursor goes on from."""
+
+
+class Links:
+    """One replicator for each peer with an address. `make` builds one for a peer."""
+
+    def __init__(self, make: Callable[[Peer], Replicator]) -> None:
+        self._make = make
+        self._replicators: dict[str, Replicator] = {}
+        self._heard: dict[str, _Heard] = {}
+        self._turn = asyncio.Lock()
+
+    async def settle(self, book: PeerBook, number: int) -> None:
+        """Begin with new peers, end with removed ones, and both for changed ones; nobody else is disturbed.
+
+        `number`: where our feed stands.
+        """
+        async with self._turn:
+            wanted = {peer.fingerprint: peer for peer in book.peers if peer.url is not None}
+            for fingerprint, replicator in list(self._replicators.items()):
+                if wanted.get(fingerprint) != replicator.peer:
+                    del self._replicators[fingerprint]
+                    await replicator.close()
+                    log.info("peer.ended", peer=replicator.peer.name)
+            for fingerprint, peer in wanted.items():
+                if fingerprint not in self._replicators:
+                    replicator = self._make(peer)
+                    self._replicators[fingerprint] = replicator
+                    replicator.committed(number)
+                    replicator.start()
+                    log.info("peer.begun", peer=peer.name, url=peer.url)
+
+    def committed(self, number: int) -> None:
+        """Our feed stands at `number` now."""
+        for replicator in self._replicators.values():
+            replicator.committed(number)
+
+    def heard_from(self, fingerprint: str, reached: int | None = None) -> None:
+        """A request of this peer arrived. `reached`: the number of our feed up to which it proved to have all."""
+        replicator = self._replicators.get(fingerprint)
+        if replicator is not None:
+            replicator.heard_from()
+            return
+        heard = self._heard.setdefault(fingerprint, _Heard(0.0))
+        heard.at = time.monotonic()
+        if reached is not None:
+            heard.reached = reached
+
+    async def hang_up(self, fingerprint: str) -> None:
+        """Close our own connections to a peer."""
+        replicator = self._replicators.get(fingerprint)
+        if replicator is not None:
+            await replicator.hang_up()
+
+    def status(self, book: PeerBook, number: int) -> list[dict[str, Any]]:
+        """One entry for each configured peer. `number`: where our feed stands."""
+        called = [replicator.status() for replicator in self._replicators.values()]
+        return called + [self._passive(peer, number) for peer in book.peers if peer.url is None]
+
+    def _passive(self, peer: Peer, number: int) -> dict[str, Any]:
+        heard = self._heard.get(peer.fingerprint)
+        behind = number - heard.reached if heard is not None and peer.sends else 0
+        ago = None if heard is None else round(time.monotonic() - heard.at, 1)
+        reason = "it calls here, and has not since this node started" if ago is None else f"it called {ago:.0f} s ago"
+        return {
+            "peer": peer.name,
+            "fingerprint": peer.fingerprint,
+            "url": None,
+            "state": "starting" if heard is None else "behind" if behind else "in_step",
+            "behind": behind,
+            "for_seconds": ago,
+            "code": None,
+            "reason": reason,
+            "attempts": 0,
+            "refused": 0,
+        }
+
+    async def close(self) -> None:
+        async with self._turn:
+            await asyncio.gather(*(replicator.close() for replicator in self._replicators.values()))
+            self._replicators.clear()

@@ -1,0 +1,99 @@
+"""Requests to a peer, and everything that can come back instead of an answer."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from certs import Mesh
+
+from node import dialer as dialer_module
+from node.dialer import Answer, AnswerTooLargeError, Dialer
+from tls.gate import Gate
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
+    return Mesh(tmp_path_factory.mktemp("dialer"))
+
+
+@contextlib.asynccontextmanager
+async def calling(mesh: Mesh, answer: bytes) -> AsyncIterator[Dialer]:
+    """A dialer to a node that reads one request and says exactly `answer`, then hangs up."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+            if answer:
+                writer.close()
+            else:
+                writer.transport.abort()
+
+    listing = mesh.listing(mesh.node, mesh.friend)
+    server_side = Gate(mesh.node.files, listing).server_context()
+    async with await asyncio.start_server(speak, "127.0.0.1", 0, ssl=server_side) as server:
+        port = server.sockets[0].getsockname()[1]
+        context = Gate(mesh.friend.files, listing).client_context(frozenset((mesh.node.fingerprint,)))
+        async with Dialer(f"https://127.0.0.1:{port}/", lambda: context, 10.0) as dialer:
+            yield dialer
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (OK, Answer(200, b"{}", 0.0)),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", Answer(503, b"", 7.0)),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: soon\r\nContent-Length: 0\r\n\r\n", Answer(503, b"", 0.0)),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", Answer(302, b"", 0.0)),
+    ],
+    ids=["answer", "retry after", "a date it does not read", "no redirect is followed"],
+)
+async def test_an_answer_is_its_status_and_body(mesh: Mesh, said: bytes, expected: Answer) -> None:
+    """Whatever the status: what it means is for the caller to say."""
+    async with calling(mesh, said) as dialer:
+        assert await dialer.get("/x", {"a": "1"}) == expected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n{", b"HTTP/1.1 200 OK\r\nContent-Le"],
+    ids=["nothing", "half a body", "half a head"],
+)
+async def test_a_peer_that_hangs_up_is_a_lost_connection(mesh: Mesh, said: bytes) -> None:
+    """Not the HTTP library's own error: `tls.explain` tells the operator, and it knows no HTTP."""
+    async with calling(mesh, said) as dialer:
+        with pytest.raises(ConnectionError):
+            await dialer.post("/x", b"{}")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"Content-Length: 2000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n7d0\r\n"],
+    ids=["stated", "found out"],
+)
+async def test_an_answer_over_the_limit_is_not_taken(mesh: Mesh, head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up as soon as that is known; the same answer under the limit is taken (control)."""
+    said = b"HTTP/1.1 200 OK\r\n" + head + b"x" * 2_000
+    said += b"\r\n0\r\n\r\n" if b"chunked" in head else b""
+    async with calling(mesh, said) as dialer:
+        assert len((await dialer.get("/x", {})).body) == 2_000
+    monkeypatch.setattr(dialer_module, "MAX_BODY", 1_000 - 65_536)
+    async with calling(mesh, said) as dialer:
+        with pytest.raises(AnswerTooLargeError):
+            await dialer.get("/x", {})
+
+
+async def test_every_request_asks_for_the_context(mesh: Mesh, tmp_path: Path) -> None:
+    """A rotated identity takes effect with the next request."""
+    asked: list[int] = []
+    async with calling(mesh, OK) as dialer:
+        inner: Callable[[], object] = dialer._context
+        dialer._context = lambda: asked.append(1) or inner()  # type: ignore[assignment,func-returns-value,return-value]
+        await dialer.get("/x", {})
+        await dialer.get("/x", {})
+    assert len(asked) == 2

@@ -1,0 +1,64 @@
+"""Random histories for the simulation, and the way to play one from its seed."""
+
+import random
+from collections.abc import Sequence
+
+import simulation
+from oracle import Fault
+from simulation import TOPOLOGIES, Op
+
+PUSHES = ("ok", "ok", "ok", "lost", "noack", "delay", "delay", "dup", "hello", "torn")
+PULLS = ("ok", "ok", "ok", "lost", "delay", "delay", "dup", "torn")
+USUAL = (
+    ["write"] * 6 + ["delete"] * 2 + ["move", "rename"] + ["push"] * 5 + ["pull"] * 5 + ["deliver"] * 3
+)  # the mixture of a history in which nothing but the network fails
+
+
+def history(rng: random.Random, topology: str, length: int, faults: Sequence[str]) -> list[Op]:
+    """A random history. Titles and namespaces are few, so that writes collide."""
+    names, links = TOPOLOGIES[topology]
+    namespaces, titles = ("a", "b"), ("x", "y") if rng.random() < 0.5 else ("x",)
+    ops: list[Op] = []
+    for _ in range(length):
+        kind, name = rng.choice((*USUAL, *faults)), rng.choice(names)
+        namespace, title = rng.choice(namespaces), rng.choice(titles)
+        p, q, by = rng.choice(links)
+        match kind:
+            case "write" | "delete":
+                ops.append((kind, name, namespace, title))
+            case "move":
+                ops.append((kind, name, namespace, title, rng.choice(namespaces)))
+            case "rename":
+                ops.append((kind, name, namespace, title, rng.choice(titles)))
+            case "push" | "pull":
+                kind = kind if kind in by else by[0]
+                ops.append((kind, p, q, rng.choice(PUSHES if kind == "push" else PULLS)))
+            case "deliver":
+                ops.append((kind, rng.randrange(6)))
+            case "restore":
+                ops.append((kind, name, rng.choice(("warm", "cold", "cold")), rng.randrange(3)))
+            case "rollback":
+                ops.append(("restore", name, "machine", rng.randrange(3)))
+            case "skew":
+                ops.append((kind, name, rng.choice((-250, -100, 299, 400, 86_400 * 365, 0))))
+            case "cut" | "mend":
+                ops.append((kind, p, q))
+            case "scope":
+                ops.append((kind, rng.choice(("out", "in")), p, q, rng.choice((("**",), ("a",), ("b",), ("**",)))))
+            case "forge":
+                ahead, has_seen = rng.choice((-1, 0, 1, 2, 50)), rng.random() < 0.5
+                ops.append((kind, name, rng.choice(names), namespace, title, ahead, has_seen))
+            case "wait":
+                ops.append((kind, rng.choice((10, 400, 4_000))))
+            case _:
+                ops.append((kind, name))
+    return ops
+
+
+def play(seed: str, faults: Sequence[str], topologies: Sequence[str] = tuple(TOPOLOGIES)) -> tuple[list[Fault], str]:
+    """One history from its seed, and what is needed to play it again."""
+    rng = random.Random(seed)
+    topology = rng.choice(list(topologies))
+    ops = history(rng, topology, rng.randint(6, 30), faults)
+    options = {"page_limit": rng.choice((1, 1, 2, 3)), "slice_size": rng.choice((1, 1, 2)), "seed": rng.randrange(999)}
+    return simulation.run(topology, ops, **options), f"seed {seed!r}: run({topology!r}, {ops!r}, **{options!r})"

@@ -1,0 +1,238 @@
+"""Taking in pages: what is applied, what is wanted, and when our cursor on the sender moves."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import versions
+from versions import ALICE, BOB, CAROL, EVERYTHING, ID, PEER, Desk
+
+from sync import receive
+from sync.ports import Held, PeerState
+from sync.receive import MAX_HELD, Offer, Page, Part, Policy, Taken, current_cursor
+from sync.scope import Globs
+from sync.version import Version
+
+TO = f"{ALICE}.1.1.00112233445566aa.0123abcd"
+NEXT = f"{ALICE}.2.2.00112233445566aa.0123abcd"
+POLICY = Policy(EVERYTHING, EVERYTHING.tag)
+MINE = versions.version({ALICE: 1})
+OTHER = versions.version({BOB: 1}, id="other")
+
+
+def held(desk: Desk, life: str = ALICE) -> str | None:
+    return current_cursor(desk.store.peer(PEER), life, POLICY)
+
+
+def in_parts(desk: Desk, page: Page, *parts: tuple[Version, ...]) -> Taken:
+    """Apply a page in several transactions."""
+    taken = Taken()
+    for index, some in enumerate(parts):
+        part = Part(some, index == 0, index + 1 == len(parts))
+        taken = taken.joined(desk.do(desk.engine.receive, page, part, POLICY, taken))
+    desk.engine.received(page, taken, desk.now)
+    return taken
+
+
+def test_a_page_is_applied_and_told_in_numbers() -> None:
+    """What changed something here, what did not, and how many of the changes were deletes."""
+    desk = Desk()
+    taken = desk.take(MINE, OTHER, MINE, versions.stone({ALICE: 2}), to=TO)
+    assert (taken.applied, taken.noop, taken.deleted, taken.refused, taken.wanted) == (3, 1, 1, (), ())
+    assert (taken.have, taken.moved, taken.life) == (TO, True, desk.life)
+    assert desk.kept()[0].version.kind == "t"
+    again = desk.take(MINE, OTHER, versions.stone({ALICE: 2}), after=TO, to=NEXT)
+    assert (again.applied, again.noop) == (0, 3)
+
+
+# what: (the page's fields beside `to`, whether the cursor moves); the receiver has no cursor yet
+MOVES: dict[str, tuple[dict[str, Any], bool]] = {
+    "the page that goes on from it": ({}, True),
+    "a page that starts over": ({"reset": True}, True),
+    "a page that goes on from elsewhere": ({"after": NEXT}, False),
+    "a page made for another life": ({"made_for": CAROL}, False),
+    "a page made for no life": ({"made_for": None}, False),
+    "a page that leads nowhere": ({"to": None}, False),
+    "an offer that is lacking": ({"offers": (Offer(("a", "lacking"), b"t" * 16),)}, False),
+    "an offer of another version of what is kept": ({"offers": (Offer(MINE.key, b"t" * 16),)}, False),
+    "an offer that is kept": ({"offers": (Offer(MINE.key, MINE.tag),)}, True),
+    "an offer outside our scope": ({"offers": (Offer(("hidden", "x"), b"t" * 16),)}, True),
+}
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_the_data_are_applied_in_any_case_and_the_cursor_moves_under_conditions(case: str) -> None:
+    """It moves for a page that goes on from it, was made for the live life and leaves nothing lacking."""
+    fields, moves = MOVES[case]
+    desk = Desk()
+    taken = desk.take(MINE, scope=Globs(("a",)), **{"to": TO, **fields})
+    assert desk.tags() == {MINE.tag}
+    assert (taken.moved, taken.have) == (moves, TO if moves else None)
+    assert (current_cursor(desk.store.peer(PEER), ALICE, Policy(EVERYTHING, Globs(("a",)).tag)) == TO) is moves
+
+
+@pytest.mark.parametrize("case", ["an offer that is lacking", "an offer of another version of what is kept"])
+def test_what_is_lacking_is_wanted(case: str) -> None:
+    """The answer names the tags; once they came, the same page moves the cursor."""
+    (offer,) = MOVES[case][0]["offers"]
+    desk = Desk()
+    assert desk.take(MINE, offers=(offer,), to=TO).wanted == (offer.tag,)
+    came = replace(versions.version({BOB: 1}, id=offer.key[1]), tag=offer.tag)
+    taken = desk.take(came, offers=(), to=TO)
+    assert (taken.wanted, taken.moved) == ((), True)
+
+
+def test_an_offer_that_is_no_longer_kept_is_wanted_again() -> None:
+    """What counts is what is kept now, not what was seen once: another version may have taken its place in between."""
+    desk = Desk()
+    desk.take(MINE)
+    desk.take(versions.version({ALICE: 2}, content="later"))
+    taken = desk.take(offers=(Offer(MINE.key, MINE.tag),), to=TO)
+    assert (taken.wanted, taken.moved) == ((MINE.tag,), False)
+
+
+def test_fewer_may_be_wanted_than_are_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer stays small; the cursor stays too, so the rest is offered again."""
+    monkeypatch.setattr(receive, "MAX_WANTED", 2)
+    offers = tuple(Offer(("a", str(n)), bytes([n]) * 16) for n in range(5))
+    taken = Desk().take(offers=offers, to=TO)
+    assert (taken.wanted, taken.moved) == ((b"\0" * 16, b"\1" * 16), False)
+
+
+def test_a_version_outside_what_the_peer_may_write_is_refused_for_good() -> None:
+    """By reason, alone; the cursor moves on, as it will never be taken."""
+    desk = Desk()
+    hidden = versions.version({ALICE: 2}, id="hidden", namespace="secret")
+    taken = desk.take(hidden, MINE, scope=Globs(("a/**",)), to=TO)
+    (refused,) = taken.refused
+    assert (refused.id, refused.kind, refused.reason) == ("hidden", "m", "scope")
+    assert (taken.applied, taken.moved) == (1, True)
+    assert desk.kept(hidden.key) == ()
+
+
+def test_a_cursor_reached_under_other_rules_counts_as_none() -> None:
+    """A wider scope reads the peer from the start; back under the old one, the old cursor counts again."""
+    desk = Desk()
+    narrow = Globs(("a",))
+    desk.take(MINE, scope=narrow, to=TO)
+    assert held(desk) is None
+    assert not desk.take(OTHER, after=TO, to=NEXT).moved
+    assert desk.take(after=TO, to=NEXT, scope=narrow).moved
+
+
+# --- cursors by life
+
+
+def test_a_life_not_seen_before_begins_with_the_last_cursor_moved() -> None:
+    """A restart of the sender costs no resync; each life then has a cursor of its own."""
+    desk = Desk()
+    desk.take(MINE, to=TO)
+    assert held(desk, BOB) == TO
+    assert desk.take(life=BOB, after=TO, to=NEXT).moved
+    assert (held(desk, ALICE), held(desk, BOB), held(desk, CAROL)) == (TO, NEXT, NEXT)
+
+
+def test_cursors_on_the_last_8_lives_are_kept() -> None:
+    """The life that was heard of longest ago goes first."""
+    desk = Desk()
+    lives_ = [f"{n:016x}" for n in range(MAX_HELD + 1)]
+    after = None
+    for n, life in enumerate(lives_):
+        to = f"{life}.{n}.{n}.00112233445566aa.0123abcd"
+        assert desk.take(life=life, after=after, to=to).moved
+        after = to
+    assert [one.life for one in desk.store.peer(PEER).held] == lives_[:0:-1]
+
+
+def test_cursors_belong_to_one_certificate() -> None:
+    """Another peer that names the same life begins with nothing."""
+    desk = Desk()
+    desk.take(MINE, to=TO)
+    assert current_cursor(desk.store.peer("another"), ALICE, POLICY) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (PeerState(PEER), None),
+        (PeerState(PEER, 2, (Held(ALICE, TO, POLICY.tag),)), TO),
+        (PeerState(PEER, 2, (Held(ALICE, TO, "ffffffff"),)), None),
+        (PeerState(PEER, 2, (Held(BOB, NEXT, POLICY.tag), Held(ALICE, TO, POLICY.tag))), TO),
+        (PeerState(PEER, 2, (Held(BOB, NEXT, POLICY.tag),)), NEXT),
+        (PeerState(PEER, 2, (Held(BOB, NEXT, "ffffffff"), Held(CAROL, TO, POLICY.tag))), None),
+    ],
+    ids=["none", "its own", "its own, other rules", "its own before the last", "the last", "the last, other rules"],
+)
+def test_the_current_cursor_is_the_lifes_own_or_the_last(state: PeerState, expected: str | None) -> None:
+    """Under today's rules; else none."""
+    assert current_cursor(state, ALICE, POLICY) == expected
+
+
+# --- pages in several transactions
+
+
+def test_the_cursor_moves_with_the_last_part() -> None:
+    """After all of the data, so a crash anywhere costs a repetition and no record."""
+    desk = Desk()
+    first = desk.do(desk.engine.receive, desk.page(to=TO), Part((MINE,), last=False), POLICY, Taken())
+    assert (first.moved, first.have, held(desk)) == (False, None, None)
+    assert desk.store.peer(PEER).generation % 2 == 1
+    last = desk.do(desk.engine.receive, desk.page(to=TO), Part((OTHER,), first=False), POLICY, first)
+    total = first.joined(last)
+    assert (total.applied, total.moved, total.have, held(desk)) == (2, True, TO, TO)
+    assert desk.store.peer(PEER).generation % 2 == 0
+
+
+def test_parts_add_up() -> None:
+    """Counters, refusals and alarms of all; cursor and life of the last."""
+    refused = receive.Refused("x", "m", "scope", "no")
+    a = Taken(1, 2, 3, (refused,), (), True, (), None, False, ALICE)
+    b = Taken(10, 20, 30, (), (), False, (b"w",), TO, True, BOB)
+    assert a.joined(b) == Taken(11, 22, 33, (refused,), (), True, (b"w",), TO, True, BOB)
+
+
+def sent_back(desk: Desk) -> set[str]:
+    """Ids of what a page for the same life of the same peer holds."""
+    page = desk.cut(made_for=ALICE).page
+    return {one.id for one in (MINE, OTHER) if one.doc in page.memories}
+
+
+def test_a_page_cut_short_by_a_crash_leaves_no_giver() -> None:
+    """What its first part brought goes back to the sender, since the cursor that covers it never moved."""
+    desk = Desk()
+    desk.do(desk.engine.receive, desk.page(to=TO), Part((MINE,), last=False), POLICY, Taken())
+    assert sent_back(desk) == {ID}
+    assert in_parts(desk, desk.page(to=TO), (MINE,), (OTHER,)).moved
+    assert sent_back(desk) == {ID}
+
+
+def test_a_whole_page_in_parts_has_a_giver() -> None:
+    """Nothing of it is sent back to the life that sent it."""
+    desk = Desk()
+    assert in_parts(desk, desk.page(to=TO), (MINE,), (OTHER,)).moved
+    assert sent_back(desk) == set()
+
+
+def test_without_the_mark_a_torn_page_would_count_as_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: the odd generation between the parts is what voids the giver."""
+    real = receive.replace
+
+    def without_mark(state: Any, **changes: Any) -> Any:
+        changes = {name: value - value % 2 if name == "generation" else value for name, value in changes.items()}
+        return real(state, **changes)
+
+    monkeypatch.setattr(receive, "replace", without_mark)
+    with pytest.raises(AssertionError):
+        test_a_page_cut_short_by_a_crash_leaves_no_giver()
+
+
+def test_a_local_write_between_two_parts_is_kept() -> None:
+    """Small writes get in between the transactions of a page, and are merged like any others."""
+    desk = Desk()
+    mine = desk.write("x", "mine").version
+    theirs = versions.version({ALICE: 3}, id=mine.id)
+    desk.do(desk.engine.receive, desk.page(to=TO), Part((OTHER,), last=False), POLICY, Taken())
+    later = desk.update(mine.key, content="later").version
+    desk.do(desk.engine.receive, desk.page(to=TO), Part((theirs,), first=False), POLICY, Taken())
+    assert desk.tags(mine.key) == {later.tag, theirs.tag}
+    assert held(desk) == TO

@@ -1,0 +1,289 @@
+"""One TLS connection over either event loop: what gets through, and how it ends."""
+
+import asyncio
+import gc
+import random
+import shutil
+import socket
+import ssl
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from certs import Mesh
+from knocking import LOOPS, Notes, listening, on_loop, plain_client, until
+
+from tls.channel import Channel
+from tls.contexts import build
+from tls.gate import Gate
+
+BULK = random.Random(7).randbytes(16 << 20)
+
+
+def _gate(mesh: Mesh) -> Gate:
+    return Gate(mesh.node.files, mesh.listing(mesh.node, mesh.friend))
+
+
+def _ours(mesh: Mesh) -> ssl.SSLContext:
+    friend = Gate(mesh.friend.files, mesh.listing(mesh.node))
+    return friend.client_context(frozenset((mesh.node.fingerprint,)))
+
+
+class Mirror(asyncio.Protocol):
+    """Sends everything back."""
+
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+def _mirror_that_pauses(notes: Notes) -> asyncio.Protocol:
+    """The same through a stream, which stops reading whenever more than a little waits."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(50_000):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=1 << 14), serve)
+
+
+@pytest.mark.parametrize("client", ["ours", "standard library"])
+@pytest.mark.parametrize("protocol", [Mirror, _mirror_that_pauses], ids=["pushed", "paused"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_sixteen_mebibytes_arrive_whole_in_both_directions(
+    mesh: Mesh, loop: str, protocol: Callable[[Notes], asyncio.Protocol], client: str
+) -> None:
+    """Not a byte is lost, doubled or out of place, while both ends send."""
+
+    async def main() -> bytes:
+        async with listening(_gate(mesh), protocol=protocol) as (listener, _):
+            context = _ours(mesh) if client == "ours" else plain_client(mesh, mesh.friend)
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=context)
+            writer.write(BULK)
+            async with asyncio.timeout(30):
+                echoed = await reader.readexactly(len(BULK))
+            writer.transport.abort()
+            return echoed
+
+    assert on_loop(loop, main) == BULK
+
+
+class Farewell(asyncio.Protocol):
+    """Answers with more than fits into any buffer, and closes at once."""
+
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(BULK[: 8 << 20])
+        self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.notes.lost += 1
+
+
+def _read_slowly(mesh: Mesh, port: int) -> tuple[bytes, bool]:
+    """With a small window: all that comes, and whether it ended with a close_notify."""
+    context = plain_client(mesh, mesh.friend)
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
+        raw.settimeout(10)
+        raw.connect(("127.0.0.1", port))
+        with context.wrap_socket(raw, suppress_ragged_eofs=False) as tls:
+            tls.sendall(b"go")
+            parts: list[bytes] = []
+            try:
+                while part := tls.recv(1 << 16):
+                    parts.append(part)
+            except (ssl.SSLEOFError, ConnectionError):
+                return b"".join(parts), False
+            return b"".join(parts), True
+
+
+async def _farewell(mesh: Mesh) -> tuple[bytes, bool]:
+    async with listening(_gate(mesh), protocol=Farewell) as (listener, notes):
+        found = await asyncio.to_thread(_read_slowly, mesh, listener.port)
+        await until(lambda: notes.lost == 1 and listener.connections == 0)
+        return found
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_answer_arrives_whole_before_the_connection_is_closed(mesh: Mesh, loop: str) -> None:
+    """Closing behind a large answer cuts nothing off, and the end is a close_notify, not a bare end of file."""
+    answer, properly = on_loop(loop, lambda: _farewell(mesh))
+    assert answer == BULK[: 8 << 20]
+    assert properly
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_close_that_does_not_wait_cuts_the_answer_off(mesh: Mesh, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: where the end is not waited for, the same client misses most of the answer."""
+    real = Channel.unwrap
+
+    def hasty(self: Channel) -> None:
+        try:
+            real(self)
+        except ssl.SSLWantReadError:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "TLS error") from None
+
+    monkeypatch.setattr(Channel, "unwrap", hasty)
+    answer, properly = on_loop(loop, lambda: _farewell(mesh))
+    assert len(answer) < 8 << 20
+    assert not properly
+
+
+async def _at_once(mesh: Mesh, port: int, patience: float) -> bytes:
+    """A request in the same segment as the client's Finished, from a client that only moves bytes."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = plain_client(mesh, mesh.friend).wrap_bio(incoming, outgoing)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65_536))
+        tls.write(b"hello")
+        writer.write(outgoing.read())
+        async with asyncio.timeout(patience):
+            while True:
+                try:
+                    return tls.read(100)
+                except ssl.SSLWantReadError:
+                    incoming.write(await reader.read(65_536))
+    except TimeoutError:
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_request_that_comes_with_the_finished_is_answered(mesh: Mesh, loop: str) -> None:
+    """What waits inside OpenSSL when the handshake ends is read without another segment having to come."""
+
+    async def main() -> None:
+        async with listening(_gate(mesh)) as (listener, _):
+            for _ in range(10):
+                assert await _at_once(mesh, listener.port, 5) == b"echo:hello"
+
+    on_loop(loop, main)
+
+
+def test_without_counting_what_waits_uvloop_hangs(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: where only decrypted bytes count as pending, the same request stays unanswered."""
+    monkeypatch.setattr(Channel, "pending", lambda self: self._connection.pending())
+
+    async def main() -> bytes:
+        async with listening(_gate(mesh)) as (listener, _):
+            return await _at_once(mesh, listener.port, 0.3)
+
+    assert on_loop("uvloop", main) == b""
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_key_update_is_answered_and_the_traffic_goes_on(mesh: Mesh, loop: str) -> None:
+    """`K` makes s_client renew its keys and ask for ours (RFC 8446 section 4.6.3)."""
+    files = mesh.friend.files
+    command = ["openssl", "s_client", "-CAfile", str(mesh.ca), "-cert", str(files.cert), "-key", str(files.key)]
+
+    async def main() -> bytes:
+        async with listening(_gate(mesh)) as (listener, _):
+            process = await asyncio.create_subprocess_exec(
+                *command, "-connect", f"127.0.0.1:{listener.port}", stdin=-1, stdout=-1, stderr=-1
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            await until(lambda: listener.connections == 1)
+            try:
+                async with asyncio.timeout(10):
+                    seen = b""
+                    for line, until_seen in ((b"one\n", b"echo:one\n"), (b"K\n", b""), (b"two\n", b"echo:two\n")):
+                        process.stdin.write(line)
+                        if not until_seen:
+                            assert process.stderr is not None
+                            while b"KEYUPDATE" not in await process.stderr.readline():
+                                pass
+                        while until_seen not in seen:
+                            seen += await process.stdout.read(1000)
+                    return seen
+            finally:
+                process.kill()
+                await process.wait()
+
+    assert b"echo:two\n" in on_loop(loop, main)
+
+
+def test_nothing_is_asked_of_openssl_that_is_known(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read with nothing buffered wants to read; after the peer's close_notify it is the end, again and again."""
+    ends = _connected(mesh)
+    for reading, writing in (ends, ends[::-1]):
+        with pytest.raises(ssl.SSLWantReadError):
+            reading.read(10)
+        assert writing.write(b"hello") == 5
+        buffer = bytearray(3)
+        assert reading.read(3, buffer) == 3
+        assert reading.pending() == 2
+        assert (bytes(buffer), reading.read(100)) == (b"hel", b"lo")
+        with pytest.raises(ssl.SSLWantReadError):
+            reading.read(10)
+    left, right = ends
+    left.write(b"last words")
+    with pytest.raises(ssl.SSLWantReadError):
+        left.unwrap()
+    assert right.read(100) == b"last words"
+    assert [right.read(100), right.read(100), right.read(1, bytearray(1))] == [b"", b"", 0]
+    right.unwrap()
+    left.unwrap()
+
+
+def _connected(mesh: Mesh) -> tuple[Channel, Channel]:
+    """Server and client over memory, their handshake done."""
+    one, two = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = _gate(mesh).server_context().wrap_bio(one, two, server_side=True)
+    loaded = mesh.friend.files.load()
+    client = build(loaded, server=False, allowed=lambda fingerprint: True).wrap_bio(two, one)
+    for channel in (client, server, client, server):
+        if channel.peer is None:
+            try:
+                channel.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    assert server.peer == mesh.friend.fingerprint
+    assert client.peer == mesh.node.fingerprint
+    return server, client
+
+
+def test_a_record_that_was_tampered_with_is_an_error(mesh: Mesh) -> None:
+    """Bytes that are not the peer's never come out of a channel, and the peer is told."""
+    server, client = _connected(mesh)
+    server._incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError, match="bad record mac"):
+        server.read(10)
+    with pytest.raises(ssl.SSLError, match="bad record mac"):
+        client.read(10)
+
+
+def test_a_finished_connection_leaves_nothing_behind(mesh: Mesh) -> None:
+    """Channels, their contexts and the verify callbacks are freed once nobody uses them."""
+
+    def once() -> list[weakref.ref[Any]]:
+        server, client = _connected(mesh)
+        return [weakref.ref(item) for item in (server, client, server.context, client.context, server._connection)]
+
+    known = once()
+    gc.collect()
+    assert [item() for item in known] == [None] * len(known)
