@@ -332,7 +332,7 @@ async def serve(
 
 def run(main: Callable[[], Any]) -> None:
     """Run a coroutine function on the fast event loop, with short turns between threads."""
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(0.0001)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 

@@ -44,6 +44,7 @@ class Exchange:
         self._clock = clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._ahead: dict[str, tuple[Ask, int, asyncio.Task[Cut | RolledBack]]] = {}
+        self._clock_turn = asyncio.Lock()
         self._epoch = 0  # of everything that decides which versions may be left out of a page
         self.book = book
         self.alarms: dict[tuple[str, str], tuple[Alarm, int]] = {}
@@ -65,11 +66,18 @@ class Exchange:
         return await self._begin_life(lives.START)
 
     async def check_clock(self) -> None:
-        """Begin a new life where the wall clock jumped."""
-        jump = self._clock.jumped()
-        if jump:
-            rewritten = await self._begin_life(lives.CLOCK_JUMP)
-            log.warning("clock.jumped", seconds=round(jump / 1e6, 3), rewritten=rewritten)
+        """Begin a new life where the wall clock jumped; whoever asks meanwhile waits until it has begun.
+
+        Raises StoreError where it cannot be written; then the next who asks tries again.
+        """
+        if not self._clock.jumped():
+            return
+        async with self._clock_turn:
+            jump = self._clock.jumped()
+            if jump:
+                rewritten = await self._begin_life(lives.CLOCK_JUMP)
+                self._clock.take_in(jump)
+                log.warning("clock.jumped", seconds=round(jump / 1e6, 3), rewritten=rewritten)
 
     async def _begin_life(self, reason: str) -> int:
         self._epoch += 1

@@ -31,10 +31,10 @@ class Timekeeper:
         return self._wall()
 
     def jumped(self) -> int:
-        """By how many microseconds the wall clock jumped since the last call that said so; 0 for not."""
-        offset = self._wall() - self._boot()
-        jump = offset - self._offset
-        if abs(jump) <= JUMP_US:
-            return 0
-        self._offset = offset
-        return jump
+        """By how many microseconds the wall clock jumped since the last jump that was taken in; 0 for not."""
+        jump = self._wall() - self._boot() - self._offset
+        return jump if abs(jump) > JUMP_US else 0
+
+    def take_in(self, jump: int) -> None:
+        """What a jump asks for was done, and is on disk: it is no news any more."""
+        self._offset += jump

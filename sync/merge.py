@@ -45,6 +45,8 @@ def supersedes(a: Version, b: Version) -> bool:
 
 def merge(kept: Sequence[Kept], incoming: Kept) -> Added | Unchanged:
     """Add a version to what is kept of its key."""
+    if not kept:
+        return Added((incoming,), ())
     version = incoming.version
     for other in kept:
         if other.version.tag == version.tag:

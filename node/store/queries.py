@@ -112,7 +112,7 @@ class Queries:
         """Documents of memories, newest change first."""
         conditions, values = ["kind = 'm'", "(expires_at IS NULL OR expires_at > ?)"], [wanted.now]
         table = (
-            ("namespace = ?", wanted.namespace),
+            ("memory.namespace = ?", wanted.namespace),
             ("CAST(doc AS TEXT) ->> 'tier' = ?", wanted.tier),
             ("EXISTS(SELECT 1 FROM json_each(CAST(doc AS TEXT), '$.tags') WHERE value = ?)", wanted.tag),
             ("CAST(doc AS TEXT) ->> '$.metadata.agent_id' = ?", wanted.agent_id),
@@ -123,9 +123,28 @@ class Queries:
             if value is not None:
                 conditions.append(condition)
                 values.append(value)
+        where = " AND ".join(conditions)
+        if wanted.namespace is None:
+            return self._documents("memory", where, "number", values, wanted.limit, wanted.offset)
+        # First the tail that the index of namespaces does not hold yet, then what it holds.
+        newest = self._documents(
+            "memory", f"number > (SELECT number FROM indexed) AND {where}", "number", values,
+            wanted.offset + wanted.limit, 0,
+        )  # fmt: skip
+        found = newest[wanted.offset :]
+        if len(found) < wanted.limit:
+            found += self._documents(
+                "place CROSS JOIN memory ON memory.number = place.rowid", f"place MATCH ? AND {where}", "place.rowid",
+                [wanted.namespace.encode().hex(), *values],
+                wanted.limit - len(found), max(0, wanted.offset - len(newest)),
+            )  # fmt: skip
+        return found
+
+    def _documents(
+        self, source: str, where: str, order: str, values: Sequence[Any], limit: int, offset: int
+    ) -> list[bytes]:
         found = self._connection.execute(
-            f"SELECT doc FROM memory WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ? OFFSET ?",
-            (*values, wanted.limit, wanted.offset),
+            f"SELECT doc FROM {source} WHERE {where} ORDER BY {order} DESC LIMIT ? OFFSET ?", (*values, limit, offset)
         )
         return [doc for (doc,) in found]
 

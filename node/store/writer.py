@@ -45,7 +45,7 @@ class Writer:
         self._path = path
         self._ledger = SqlLedger(connection)
         self._text = TextIndex(connection)
-        self._log = WriteAheadLog(connection, copier)
+        self._log = WriteAheadLog(connection, copier, path)
         self._alternate = False
         self._small: deque[_Task] = deque()
         self._bulk: deque[_Task] = deque()
@@ -127,7 +127,7 @@ class Writer:
 
     def _next_group(self) -> list[_Task]:
         with self._wake:
-            if not self._small and not self._bulk and not self._closing and not self._text.is_pressing:
+            if not self._small and not self._bulk and not self._closing and not self._text.is_long:
                 self._wake.wait(IDLE if self._text.is_behind or self._text.is_untidy or self._log.is_due else None)
             # A stream of small tasks must not starve the index either: every group is followed by a look at it.
             if self._small and not (self._text.is_pressing and self._turn()):

@@ -135,6 +135,7 @@ def one_store(bench: Bench) -> None:
             settle(node)
             reads(bench, node, pusher, echo, empty_polls)
             fill(bench, pusher, 100_000 // bench.scale)
+            settle(node)
             pushes_at_200k(bench, node, pusher)
     finally:
         echo.close()
@@ -148,9 +149,16 @@ def fill(bench: Bench, pusher: Pusher, count: int) -> None:
 
 
 def settle(node: MeshNode) -> None:
-    """Wait until the text index has caught up: what follows measures reads, not the end of the load."""
+    """Wait until the indexes have caught up and the node is at rest: what follows is not the end of the load."""
+    assert node.process is not None
+    pids = (node.process.pid,)
     while node.get("/stats")["unindexed"]:
-        os.sched_yield()
+        time.sleep(0.1)
+    while True:
+        before = machine.look(pids)
+        time.sleep(0.5)
+        if machine.look(pids).ours - before.ours < 0.02:
+            return
 
 
 def _polls(bench: Bench, node: MeshNode, pusher: Pusher, count: int) -> list[float]:

@@ -29,13 +29,15 @@ def test_time_that_passes_is_no_jump() -> None:
 
 
 @pytest.mark.parametrize("jump", [JUMP_US + 1, -JUMP_US - 1, 86_400_000_000, -86_400_000_000])
-def test_a_clock_that_was_set_is_told_once(jump: int) -> None:
-    """By how much, in which direction, and only once."""
+def test_a_clock_that_was_set_is_told_until_it_is_taken_in(jump: int) -> None:
+    """By how much, in which direction; it is no news any more once what it asks for was done."""
     clocks = Clocks()
     keeper = clocks.keeper()
     clocks.pass_by(1_000_000)
     clocks.wall += jump
     assert keeper.jumped() == jump
+    assert keeper.jumped() == jump
+    keeper.take_in(jump)
     assert keeper.jumped() == 0
     assert keeper.now() == clocks.wall
 

@@ -92,7 +92,7 @@ class World:
         self.inn: dict[tuple[str, str], Globs] = {}
         self.bodies_sent = 0
         self.offers_sent = 0
-        self._is_nested = False
+        self._is_quiet = False
         with self.oracle.watching():
             self.nodes = {name: self._born(name) for name in names}
 
@@ -259,9 +259,9 @@ class World:
 
     def _between(self, receiver: Node, sender: Node) -> None:
         """What a node does between two transactions of one page: it writes, and it talks to its other peers."""
-        if self._is_nested or self.random.random() < 0.7:
+        if self._is_quiet or self.random.random() < 0.7:
             return
-        self._is_nested = True
+        self._is_quiet = True
         others = [(p, q, by) for p, q, by in self.links if receiver.name in (p, q) and sender.name not in (p, q)]
         if not others or self.random.random() < 0.5:
             self.write(receiver.name, self.random.choice("ab"), "x")
@@ -271,7 +271,7 @@ class World:
                 self.push(p, q)
             else:
                 self.pull(q, p)
-        self._is_nested = False
+        self._is_quiet = False
 
     def _is_cut(self, a: str, b: str) -> bool:
         return frozenset((a, b)) in self.cut_links
@@ -303,6 +303,7 @@ class World:
 
     def heal(self, rounds: int = 80) -> bool:
         """All faults end, time passes, everybody talks. True where the world comes to rest."""
+        self._is_quiet = True
         with self.oracle.watching():
             while self.queue:
                 self._arrive(self.queue.pop(0), answered=False)

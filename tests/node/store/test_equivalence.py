@@ -268,15 +268,15 @@ class MirroredWorld(World):
         self.folder = folder
         super().__init__(topology, **options)
 
-    def _engine(self, name: str) -> Engine:
+    def new_engine(self, name: str) -> Engine:
         tape = Tape(self.random.randbytes)
         engine = Engine(f"node:{name}", tape)
         engine.tape = tape  # type: ignore[attr-defined]
         return engine
 
     def _born(self, name: str) -> Node:
-        node = Node(name, f"cert-{name}", Mirror().beside(self.folder / f"{name}.db"), self._engine(name))
-        self._begin(node, "start")
+        node = Node(name, f"cert-{name}", Mirror().beside(self.folder / f"{name}.db"), self.new_engine(name))
+        self.begin(node, "start")
         return node
 
     def restart(self, node: Node) -> None:

@@ -158,7 +158,7 @@ def test_reading_a_damaged_page_names_the_file(whole: bytes, tmp_path: Path) -> 
     path = tmp_path / "memories.db"
     path.write_bytes(whole)
     with raw(path) as connection:
-        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'memory_key'").fetchone()[0]
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'memory_id'").fetchone()[0]
     path.write_bytes(flipped(whole, (root - 1) * PAGE + 700))
     store = Store.open(path, PASSPHRASE)
     try:

@@ -1,0 +1,93 @@
+"""What the exchange asks of the clocks: a machine that was rolled back begins a new life before it writes again."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import stores
+
+from node.exchange import Exchange
+from node.memories import Memories
+from node.peers import PeerBook
+from node.store import Store
+from node.store.errors import StoreFull
+from node.timekeeper import Timekeeper
+from sync.engine import Engine
+from sync.scope import Globs
+
+
+class Desk:
+    """An exchange and its local clients over one store, with clocks moved by hand."""
+
+    def __init__(self, store: Store) -> None:
+        self.wall, self.store = stores.START, store
+        clock = Timekeeper(lambda: self.wall, lambda: stores.START)
+        engine = Engine("host:test", secrets.token_bytes)
+        self.exchange = Exchange(store, engine, PeerBook((), Globs.everything(), Globs.everything()), clock)
+        self.memories = Memories(store, engine, clock.now, self.exchange.check_clock)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why each life of the store began."""
+        return [life.reason for life in self.store.lives]
+
+    async def write(self, title: str) -> str:
+        """Which life's counter the write got."""
+        made = await self.memories.create(msgspec.json.encode({"title": title, "content": "text"}), None)
+        kept = self.store.reader.call(lambda reader: reader.versions(("global", made["id"])))
+        return max(kept[0].version.clock)
+
+
+@asynccontextmanager
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    store = Store.open(tmp_path / "memories.db", stores.PASSPHRASE, create=True)
+    try:
+        made = Desk(store)
+        await made.exchange.start()
+        yield made
+        await made.exchange.close()
+    finally:
+        store.close()
+
+
+async def test_the_first_write_after_a_jump_is_in_a_new_life(tmp_path: Path) -> None:
+    """Not the next look at the clock in a quarter of a minute: until then counters could be issued a second time."""
+    async with desk(tmp_path) as one:
+        before = one.exchange.life
+        assert await one.write("before") == before
+        one.wall -= 3_600 * 1_000_000
+        after = await one.write("after")
+        assert (after, one.reasons) == (one.exchange.life, ["start", "clock_jump"])
+        assert after != before
+        assert await one.write("later") == after
+
+
+async def test_a_write_that_does_not_look_stays_in_the_old_life(tmp_path: Path) -> None:
+    """Control: without the look at the clocks the write goes on under the counters of before."""
+    async with desk(tmp_path) as one:
+        one.memories._before_write = None
+        before = one.exchange.life
+        one.wall -= 3_600 * 1_000_000
+        assert await one.write("after") == before
+
+
+async def test_a_jump_that_could_not_be_taken_in_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the new life cannot begin, nothing is written in the old one, and the next write tries again."""
+    async with desk(tmp_path) as one:
+        one.wall += 3_600 * 1_000_000
+        with monkeypatch.context() as patch:
+
+            async def full(*_: object, **__: object) -> None:
+                raise StoreFull("no space is left.", "Free some.")
+
+            patch.setattr(one.store.writer, "run", full)
+            with pytest.raises(StoreFull):
+                await one.write("refused")
+        assert one.reasons == ["start"]
+        await one.write("taken")
+        assert one.reasons == ["start", "clock_jump"]
