@@ -149,7 +149,7 @@ class Memories:
 
     async def _found(self, record_id: str, namespace: str | None) -> Version:
         now = self._text()
-        found = await self._store.reader.run(lambda reader: _look_up(reader, record_id, now, namespace))
+        found = await self._store.reader.look_up(lambda reader: _look_up(reader, record_id, now, namespace))
         if not found:
             raise RemoteError("not_found", "not found")
         if len({one.version.id for one in found}) > 1:
@@ -241,10 +241,11 @@ class Memories:
 
 
 def _look_up(reader: Reader, record_id: str, now: str, namespace: str | None) -> list[Kept]:
-    found = reader.by_id(record_id, now, namespace)
-    if found or len(record_id) < MIN_PREFIX:
-        return found
-    return reader.by_prefix(record_id, now, 2)
+    """One statement: a whole id is the first of those that begin with it."""
+    if len(record_id) < MIN_PREFIX:
+        return reader.by_id(record_id, now, namespace)
+    found = reader.by_prefix(record_id, now, namespace)
+    return [one for one in found if one.version.id == record_id] or found
 
 
 def _read(body: bytes) -> Fields:

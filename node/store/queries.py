@@ -74,24 +74,22 @@ class Queries:
         condition, values = "id = ?", [record_id]
         return self._memories(condition, values, now, namespace)
 
-    def by_prefix(self, prefix: str, now: str, limit: int) -> list[Kept]:
-        """Memories whose id begins so."""
-        return self._memories("id >= ? AND id < ?", [prefix, prefix + _PREFIX_END], now, None, limit)
+    def by_prefix(self, prefix: str, now: str, namespace: str | None = None) -> list[Kept]:
+        """Memories whose id begins so, greatest rank first; the smallest ids where there are very many."""
+        return self._memories("id >= ? AND id < ?", [prefix, prefix + _PREFIX_END], now, namespace)
 
     def by_title(self, namespace: str, title: str) -> list[Kept]:
         """The winners with this title; greatest rank first."""
         found = ledger.titled(self._connection.execute, namespace, title)
         return sorted(found, key=lambda one: one.version.rank, reverse=True)
 
-    def _memories(
-        self, condition: str, values: list[Any], now: str, namespace: str | None, limit: int = 64
-    ) -> list[Kept]:
+    def _memories(self, condition: str, values: list[Any], now: str, namespace: str | None) -> list[Kept]:
         if namespace is not None:
             condition, values = f"{condition} AND namespace = ?", [*values, namespace]
         found = self._connection.execute(
             f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE {condition} AND kind = 'm'"
-            " AND (expires_at IS NULL OR expires_at > ?) LIMIT ?",
-            (*values, now, limit),
+            " AND (expires_at IS NULL OR expires_at > ?) ORDER BY id LIMIT 64",
+            (*values, now),
         )
         return sorted((rows.kept(row) for row in found), key=lambda one: one.version.rank, reverse=True)
 

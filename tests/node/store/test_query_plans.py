@@ -135,7 +135,7 @@ ASKED = {
     "a giver": reading("find_giver", Giver("p", "l", 0)),
     "by id": reading("by_id", "x", NOW, "a"),
     "by id in any namespace": reading("by_id", "x", NOW),
-    "by the beginning of an id": reading("by_prefix", "abcd", NOW, 2),
+    "by the beginning of an id": reading("by_prefix", "abcd", NOW),
     "by title": reading("by_title", "a", "title 4"),
     "all versions of a key": reading("versions", ("a", "x")),
     "a list of one namespace": reading("listed", ListFilter(NOW, 20, namespace="b")),
