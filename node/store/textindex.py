@@ -10,7 +10,7 @@ from node.store.connection import Connection, DatabaseError
 
 STEP = 100
 """Rows of one step when nobody waits: about 4 ms."""
-BULK_STEP = 200
+BULK_STEP = 128
 """Rows of one step while pages are being applied: fewer commits for each row, and still a short wait for others."""
 LONG = 300
 """Numbers of a tail that is worked off in every gap between tasks, without waiting for a lull."""

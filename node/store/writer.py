@@ -26,6 +26,8 @@ from sync.ports import Ledger, Position
 T = TypeVar("T")
 
 GROUP = 64
+MOST_IN_A_ROW = 4
+"""Groups of small tasks before an index that presses gets its turn."""
 IDLE = 0.02
 """Seconds without a task after which the index of the text catches up."""
 
@@ -46,7 +48,7 @@ class Writer:
         self._ledger = SqlLedger(connection)
         self._text = TextIndex(connection)
         self._log = WriteAheadLog(connection, copier, path)
-        self._alternate = False
+        self._in_a_row = 0
         self._small: deque[_Task] = deque()
         self._bulk: deque[_Task] = deque()
         self._wake = threading.Condition()
@@ -129,16 +131,15 @@ class Writer:
         with self._wake:
             if not self._small and not self._bulk and not self._closing and not self._text.is_long:
                 self._wake.wait(IDLE if self._text.is_behind or self._text.is_untidy or self._log.is_due else None)
-            # A stream of small tasks must not starve the index either: every group is followed by a look at it.
-            if self._small and not (self._text.is_pressing and self._turn()):
+            # A small task waits for one step of whatever is under way, never for two; but a stream of them must not
+            # starve an index that lags too far.
+            if self._small and not (self._text.is_pressing and self._in_a_row >= MOST_IN_A_ROW):
+                self._in_a_row += 1
                 return [self._small.popleft() for _ in range(min(GROUP, len(self._small)))]
+            self._in_a_row = 0
             if self._bulk and not self._text.is_pressing:
                 return [self._bulk.popleft()]
             return []
-
-    def _turn(self) -> bool:
-        self._alternate = not self._alternate
-        return self._alternate
 
     def _index(self, rows: int) -> None:
         if not self._text.step(rows):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from marker import MARKER
 
 from node.demo.corpus import Text, texts
 from node.demo.evidence import knock, plaintext_hits
@@ -30,7 +31,11 @@ def corpus(count: int) -> list[Text]:
     """Real docstrings, repeated under other titles where there are too few."""
     real = list(itertools.islice(texts(), count))
     return [
-        Text(one.namespace, f"{one.title} #{index // len(real)}" if index >= len(real) else one.title, one.content)
+        Text(
+            one.namespace,
+            f"{one.title} #{index // len(real)}" if index >= len(real) else one.title,
+            f"{one.content}\n{MARKER}",
+        )
         for index, one in zip(range(count), itertools.cycle(real), strict=False)
     ]
 

@@ -12,6 +12,7 @@ import msgspec
 from certs import Mesh, Visitor
 from knocking import plain_client
 from lines import Caller, Reply, port_of
+from marker import MARKER
 
 from node import config as configuration
 from node import setup
@@ -175,7 +176,7 @@ async def serving(*places: Place) -> AsyncIterator[list[tuple[Daemon, Caller]]]:
 
 
 async def write(caller: Caller, *titles: str) -> None:
-    bodies = [{"title": title, "content": f"content of {title}", "namespace": "n"} for title in titles]
+    bodies = [{"title": title, "content": f"content of {title} {MARKER}", "namespace": "n"} for title in titles]
     assert (await caller("POST", "/memories/bulk", bodies)).json["created"] == len(titles)
 
 

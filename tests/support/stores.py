@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from marker import MARKER
 
 from node.store import Reader, Store
 from node.store.connection import Connection, connect
@@ -69,7 +70,7 @@ class Keeper:
         """One task of the writer."""
         return self.store.writer.call(lambda ledger: body(ledger, *args))
 
-    def write(self, title: str, content: str = "some text", namespace: str = "a", **fields: Any) -> Version:
+    def write(self, title: str, content: str = f"some text {MARKER}", namespace: str = "a", **fields: Any) -> Version:
         """Store under a title."""
         return self.do(self.writing(title, content, namespace, **fields)).version
 
