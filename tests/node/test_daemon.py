@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from certs import Mesh, Visitor
 from knocking import knock, plain_client, until
 from lines import Line, port_of, request
 from nodes import BRISK, PASSPHRASE, Place, events, eventually, has, pair, serving, write
-from structlog.testing import capture_logs
 
 from node import config as configuration
 from node.config import ConfigError
@@ -25,17 +24,6 @@ from node.daemon import Daemon, serve
 from tls.fingerprint import Fingerprint
 
 HELLO = request("GET", "/api/v1/health")
-
-
-@pytest.fixture
-def mesh(tmp_path: Path) -> Mesh:
-    return Mesh(tmp_path)
-
-
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    with capture_logs() as found:
-        yield found
 
 
 async def connect(place: Place, mesh: Mesh, visitor: Visitor) -> Line:

@@ -1,28 +1,15 @@
 """A running node and its peers: what is written here is there, and where it is not, the operator is told why."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from certs import Mesh
 from knocking import until
 from nodes import BRISK, QUIET, Place, events, eventually, failing, has, in_step, pair, peer, serving, write
-from structlog.testing import capture_logs
 
 from node.exchange import Exchange
 from node.links import Links
-
-
-@pytest.fixture
-def mesh(tmp_path: Path) -> Mesh:
-    return Mesh(tmp_path)
-
-
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    with capture_logs() as found:
-        yield found
 
 
 async def test_a_write_is_pushed_as_soon_as_it_is_committed(mesh: Mesh) -> None:

@@ -12,6 +12,8 @@ import pytest
 import stores
 from stores import PATIENCE, Keeper, foreign, held, raw, together
 
+from node.store import textindex
+from node.store import writer as writer_module
 from node.store.connection import DatabaseError
 from node.store.errors import StoreError
 from node.store.ledger import SqlLedger
@@ -277,3 +279,46 @@ def test_the_cause_of_a_store_error_is_the_database(keeper: Keeper, tmp_path: Pa
         keeper.rows("SELECT no_such_column FROM memory")
     assert isinstance(found.value.__cause__, DatabaseError)
     assert keeper.titles() == []
+
+
+# --- turns, and an end that nobody foresaw
+
+
+@pytest.mark.parametrize(("in_a_row", "steps_between"), [(4, 2), (10**9, 0)], ids=["the rule", "without it"])
+def test_a_stream_of_small_tasks_does_not_starve_the_index(
+    keeper: Keeper, in_a_row: int, steps_between: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the index presses it gets its turn after some groups of small tasks; without the rule (control) never."""
+    monkeypatch.setattr(writer_module, "MOST_IN_A_ROW", in_a_row)
+    monkeypatch.setattr(writer_module, "GROUP", 1)
+    monkeypatch.setattr(textindex, "TAIL", 0)
+    done: list[str] = []
+    step = textindex.TextIndex.step
+    monkeypatch.setattr(textindex.TextIndex, "step", lambda self, rows: (done.append("step"), step(self, 1))[1])
+    tasks = [keeper.writing(f"t{number}") for number in range(10)]
+
+    def noted(task: Any) -> Any:
+        return lambda ledger: (done.append("task"), task(ledger))[1]
+
+    stores.together(keeper.store, [noted(task) for task in tasks])
+    first, last = done.index("task"), len(done) - 1 - done[::-1].index("task")
+    assert done[first:last].count("step") == steps_between
+
+
+def test_nobody_waits_for_a_writer_that_has_ended(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the housekeeping ends the thread; tasks that wait fail with a sentence, and later ones are refused."""
+    ended: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: ended.append(told.exc_value))
+
+    def broken(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(type(keeper.store.writer._log), "written", broken)
+    with stores.held(keeper.store):
+        waiting = keeper.store.writer._submit(lambda ledger: None, True)
+    with pytest.raises(StoreError, match="stopped working"):
+        waiting.result(stores.PATIENCE)
+    keeper.store.writer._thread.join(stores.PATIENCE)
+    with pytest.raises(StoreError, match="closing"):
+        keeper.write("too late")
+    assert [str(error) for error in ended] == ["a bug"]
