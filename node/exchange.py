@@ -1,7 +1,7 @@
 """Pages in and pages out: the engine's decisions carried out on the store. Knows no HTTP.
 
-Pages come in slices of `SLICE` records, each its own transaction, so that a local write waits for one slice and not for
-a whole page. Pages of one peer are applied one after the other.
+Pages come in slices, each its own transaction, so that a local write waits for one slice and not for a whole page.
+Pages of one peer are applied one after the other.
 """
 
 import asyncio
@@ -22,13 +22,16 @@ from sync.feed import Cursor, resolve
 from sync.ports import FeedReader, Ledger, PeerState
 from sync.receive import Alarm, Page, Part, Policy, Taken, current_cursor
 from sync.serve import Ask, Cut, RolledBack
+from sync.version import Version
 from sync.wire import Incoming
 
 if TYPE_CHECKING:
     from node.store import Store
 
 SLICE = 100
-"""Records of one transaction: about 10 ms of the writer's time (docs/decisions/0008)."""
+"""Records of one transaction while others write too: about 10 ms of the writer's time (docs/decisions/0008)."""
+LONG_SLICE = 500
+"""Records of one transaction while nobody else does: fewer commits, and each writes its pages for more rows."""
 MAX_AHEAD = 32
 """Peers for which one page is cut ahead."""
 
@@ -103,13 +106,15 @@ class Exchange:
             self._note(page.peer, (Alarm(name, page.peer, "reported by that peer about this node"),))
         return taken
 
-    async def _apply(self, page: Page, versions: tuple[object, ...], policy: Policy) -> Taken:
+    async def _apply(self, page: Page, versions: tuple[Version, ...], policy: Policy) -> Taken:
         self._epoch += 1
         taken = Taken()
-        starts = range(0, len(versions), SLICE) or range(1)
-        for start in starts:
-            part = Part(versions[start : start + SLICE], start == 0, start + SLICE >= len(versions))  # type: ignore[arg-type]
-            before = taken
+        start, is_last = 0, False
+        while not is_last:
+            end = start + (SLICE if self._store.writer.is_shared else LONG_SLICE)
+            is_last = end >= len(versions)
+            part = Part(versions[start:end], start == 0, is_last)
+            start, before = end, taken
 
             def apply(ledger: Ledger, part: Part = part, before: Taken = before) -> Taken:
                 return self._engine.receive(ledger, page, part, policy, before, self._clock.now())

@@ -65,8 +65,9 @@ class Store:
         writing = connected(writer=True)
         migrate(writing, path)
         copying = connected(writer=False)
-        reading = Readers([connected(writer=False) for _ in range(readers)], path)
-        return cls(path, Writer(writing, copying, path), reading, lock)
+        reading = [connected(writer=False) for _ in range(readers)]
+        writer = Writer(writing, copying, path)
+        return cls(path, writer, Readers(reading, writer.locator, path), lock)
 
     @property
     def position(self) -> Position:

@@ -11,6 +11,7 @@ from typing import Any
 
 from node.store import rows
 from node.store.connection import Connection
+from node.store.locator import Locator, Run, id_key, rows_with
 from node.store.tail import Committed
 from sync.ids import memory_id
 from sync.memory import Memory
@@ -20,6 +21,7 @@ from sync.version import Key, Version
 
 CHUNK = 500
 """Keys or rows of one statement."""
+_NOWHERE = (None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Snapshot:
     committed: Committed
     any_waiting: bool
     any_aliased: bool
+    located: int
 
 
 class SqlLedger:
@@ -36,6 +39,7 @@ class SqlLedger:
 
     def __init__(self, connection: Connection) -> None:
         self._execute = connection.execute
+        self.locator = Locator(connection)
         self._state = Committed(
             read_position(self._execute), read_lives(self._execute), read_peers(self._execute), givers={}
         )
@@ -53,18 +57,20 @@ class SqlLedger:
     def begin(self) -> Snapshot:
         """A transaction begins: nothing was changed in it yet."""
         self._state = replace(self._state, changes=(), heads={})
+        self.locator.begin()
         return self.snapshot()
 
     def snapshot(self) -> Snapshot:
         """A task begins: what the one before it read may have been changed since."""
         self._read.clear()
         self._places.clear()
-        return Snapshot(self._state, self._any_waiting, self._any_aliased)
+        return Snapshot(self._state, self._any_waiting, self._any_aliased, self.locator.mark())
 
     def restore(self, snapshot: Snapshot) -> None:
         self._state = snapshot.committed
         self._any_waiting = snapshot.any_waiting
         self._any_aliased = snapshot.any_aliased
+        self.locator.undo(snapshot.located)
         self._read.clear()
         self._places.clear()
 
@@ -103,18 +109,13 @@ class SqlLedger:
         wanted = list(keys)
         found: dict[Key, list[Kept]] = {}
         conflicting = []
-        for some in _chunks(key for key in wanted if key not in self._read):
-            listed = rows.placeholders(2, len(some))
-            statement = (
-                f"WITH k(namespace, id) AS (VALUES {listed}) SELECT m.number, m.others, {_prefixed('m')}"
-                " FROM k CROSS JOIN memory m ON m.id = k.id AND m.namespace = k.namespace"
-            )
-            for number, others, *rest in self._execute(statement, list(itertools.chain.from_iterable(some))):
-                one = rows.kept(rest)
-                found[one.version.key] = [one]
-                self._places[one.version.key] = (number, others)
-                if others:
-                    conflicting.append(one.version.key)
+        unread = [key for key in wanted if key not in self._read]
+        for number, others, *rest in self._rows(unread):
+            one = rows.kept(rest)
+            found[one.version.key] = [one]
+            self._places[one.version.key] = (number, others)
+            if others:
+                conflicting.append(one.version.key)
         for some in _chunks(conflicting):
             listed = rows.placeholders(2, len(some))
             statement = (
@@ -124,8 +125,25 @@ class SqlLedger:
             for row in self._execute(statement, list(itertools.chain.from_iterable(some))):
                 one = rows.kept(row)
                 found[one.version.key].append(one)
-        self._read.update({key: found.get(key, []) for key in wanted if key not in self._read})
+        self._read.update({key: found.get(key, []) for key in unread})
         return {key: kept for key in wanted if (kept := self._read[key])}
+
+    def _rows(self, keys: Sequence[Key]) -> Iterator[tuple[Any, ...]]:
+        """(number, versions beside the winner, the winner's columns) of those that are there."""
+        numbers, others = self.locator.find(keys)
+        columns = _prefixed("m")
+        for some in _chunks(numbers):
+            statement = (
+                f"SELECT m.number, m.others, {columns} FROM memory m WHERE m.number IN ({','.join('?' * len(some))})"
+            )
+            yield from self._execute(statement, some)
+        sought = set(others)
+        for some in _chunks({id_key(record_id) for _, record_id in others}):
+            statement = (
+                f"WITH k(key) AS (VALUES {rows.placeholders(1, len(some))}) SELECT m.number, m.others, {columns}"
+                " FROM k CROSS JOIN locator l ON l.key = k.key CROSS JOIN memory m ON m.number = l.number"
+            )
+            yield from (row for row in self._execute(statement, some) if (row[3], row[4]) in sought)
 
     def titled(self, namespace: str, title: str) -> Sequence[Kept]:
         key = (namespace, memory_id(namespace, title, 0))
@@ -153,6 +171,8 @@ class SqlLedger:
         if unread:
             self.kept(unread)
         old = [self._places[change.key] for change in changes if change.key in self._places]
+        moves = ((change.key, change.number, self._places.get(change.key, _NOWHERE)[0]) for change in changes)
+        self.locator.put(list(moves))
         for some in _chunks([number for number, _ in old]):
             listed = ",".join("?" * len(some))
             # Only rows that the full-text index has seen leave something behind in it.
@@ -284,11 +304,14 @@ def read_peer(execute: Any, peer: str) -> PeerState:
     return PeerState(peer) if found is None else PeerState(peer, found[0], rows.decode_held(found[1]))
 
 
-def titled(execute: Any, namespace: str, title: str) -> list[Kept]:
+def titled(execute: Any, run: Run, namespace: str, title: str) -> list[Kept]:
     """The winners with this title: the one whose id the title gives, and those that the alias index knows."""
+    record_id = memory_id(namespace, title, 0)
+    condition, values = rows_with(run, record_id)
     by_id = execute(
-        f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE id = ? AND namespace = ? AND kind = 'm' AND title = ?",
-        (memory_id(namespace, title, 0), namespace, title),
+        f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE {condition} AND id = ? AND namespace = ? AND kind = 'm'"
+        " AND title = ?",
+        (*values, record_id, namespace, title),
     ).fetchall()
     return [*(rows.kept(row) for row in by_id), *aliased(execute, namespace, title)]
 

@@ -1,16 +1,19 @@
 """What local clients look up: by id, by title, lists, conflicts, counts. Expired memories are kept, and not shown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from node.store import ledger, rows
 from node.store.connection import Connection
+from node.store.locator import Locator, rows_beginning, rows_with
 from node.store.search import Found, SearchFilter, TextSearch
+from node.store.textindex import place_of
 from sync.ports import Kept
 from sync.version import Key
 
+T = TypeVar("T")
 _PREFIX_END = "\U0010ffff"
 
 
@@ -52,14 +55,16 @@ class Stats:
 class Queries:
     """Look-ups over one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, locator: Locator) -> None:
         self._connection = connection
+        self._locator = locator
+        self._run = locator.run
         self._search = TextSearch(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """One state of the store for everything inside."""
-        self._connection.execute("BEGIN")
+        self._begin()
         try:
             yield
         except BaseException:
@@ -69,18 +74,39 @@ class Queries:
             raise
         self._connection.execute("COMMIT")  # of nothing but the connection's own table of the tail
 
+    def _begin(self) -> None:
+        """Fix a state of the store, and the run of new rows that goes with it (locator.py)."""
+        while True:
+            self._run = self._locator.run
+            self._connection.execute("BEGIN")
+            self._connection.execute("SELECT number FROM located").fetchone()
+            if self._run is self._locator.run:
+                return
+            self._connection.execute("ROLLBACK")
+
+    def in_one_statement(self, task: Callable[[Self], T]) -> T:
+        """The result of a task of one statement, which sees one state of the store without a transaction around it."""
+        while True:
+            self._run = self._locator.run
+            result = task(self)
+            if self._run is self._locator.run:
+                return result
+
     def by_id(self, record_id: str, now: str, namespace: str | None = None) -> list[Kept]:
         """The memories with this id, greatest rank first; more than one only where it exists in several namespaces."""
-        condition, values = "id = ?", [record_id]
-        return self._memories(condition, values, now, namespace)
+        condition, values = rows_with(self._run, record_id)
+        return self._memories(f"{condition} AND id = ?", [*values, record_id], now, namespace)
 
     def by_prefix(self, prefix: str, now: str, namespace: str | None = None) -> list[Kept]:
         """Memories whose id begins so, greatest rank first; the smallest ids where there are very many."""
-        return self._memories("id >= ? AND id < ?", [prefix, prefix + _PREFIX_END], now, namespace)
+        condition, values = rows_beginning(self._run, prefix)
+        return self._memories(
+            f"{condition} AND id >= ? AND id < ?", [*values, prefix, prefix + _PREFIX_END], now, namespace
+        )
 
     def by_title(self, namespace: str, title: str) -> list[Kept]:
         """The winners with this title; greatest rank first."""
-        found = ledger.titled(self._connection.execute, namespace, title)
+        found = ledger.titled(self._connection.execute, self._run, namespace, title)
         return sorted(found, key=lambda one: one.version.rank, reverse=True)
 
     def _memories(self, condition: str, values: list[Any], now: str, namespace: str | None) -> list[Kept]:
@@ -97,8 +123,10 @@ class Queries:
         """All kept versions of a key, tombstones included, the winner first."""
         namespace, record_id = key
         values = (record_id, namespace)
+        condition, found_by = rows_with(self._run, record_id)
         winner = self._connection.execute(
-            f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE id = ? AND namespace = ?", values
+            f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE {condition} AND id = ? AND namespace = ?",
+            (*found_by, *values),
         ).fetchall()
         others = self._connection.execute(
             f"SELECT {rows.KEPT_COLUMNS} FROM conflict WHERE id = ? AND namespace = ?", values
@@ -132,8 +160,8 @@ class Queries:
         found = newest[wanted.offset :]
         if len(found) < wanted.limit:
             found += self._documents(
-                "place CROSS JOIN memory ON memory.number = place.rowid", f"place MATCH ? AND {where}", "place.rowid",
-                [wanted.namespace.encode().hex(), *values],
+                "text CROSS JOIN memory ON memory.number = text.rowid", f"text MATCH ? AND {where}", "text.rowid",
+                [place_of(wanted.namespace), *values],
                 wanted.limit - len(found), max(0, wanted.offset - len(newest)),
             )  # fmt: skip
         return found

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from node.store import ledger
 from node.store.connection import Connection, DatabaseError, explained
+from node.store.locator import Locator
 from node.store.pages import cut_page
 from node.store.queries import Queries
 from sync.ports import FeedPage, Giver, Life, PageRequest, PeerState, Position
@@ -22,8 +23,8 @@ T = TypeVar("T")
 class Reader(Queries):
     """One consistent read: `sync.ports.FeedReader`, and the look-ups of `Queries`."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, locator: Locator) -> None:
+        super().__init__(connection, locator)
         self._execute = connection.execute
 
     def execute(self, text: str, values: Sequence[str]) -> None:
@@ -51,12 +52,12 @@ class Reader(Queries):
 class Readers:
     """A pool. `run` awaits a free connection; no reader ever waits for the writer."""
 
-    def __init__(self, connections: Sequence[Connection], path: Path) -> None:
+    def __init__(self, connections: Sequence[Connection], locator: Locator, path: Path) -> None:
         self._connections = list(connections)
         self._path = path
         self._free: SimpleQueue[Reader] = SimpleQueue()
         for connection in connections:
-            self._free.put(Reader(connection))
+            self._free.put(Reader(connection, locator))
         self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="store-reader")
 
     async def run(self, task: Callable[[Reader], T]) -> T:
@@ -81,7 +82,7 @@ class Readers:
     def _one_statement(self, task: Callable[[Reader], T]) -> T:
         reader = self._free.get()
         try:
-            return task(reader)
+            return reader.in_one_statement(task)
         except DatabaseError as error:
             raise explained(error, self._path) from error
         finally:

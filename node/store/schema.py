@@ -5,6 +5,7 @@ from pathlib import Path
 
 from node.store.connection import Connection
 from node.store.errors import StoreTooNew
+from node.store.locator import id_key
 
 MIGRATIONS: Sequence[tuple[str, ...]] = (
     (
@@ -26,7 +27,6 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
             tag BLOB NOT NULL,
             doc BLOB NOT NULL
         ) STRICT""",
-        # An id is hardly ever in two namespaces, and every byte here is written at random places: so not the whole key.
         "CREATE INDEX memory_id ON memory(id)",
         # Nearly every title is found by the id that it gives; only the others need an index.
         "CREATE INDEX memory_alias ON memory(title, namespace) WHERE aliased = 1",
@@ -86,12 +86,36 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         "CREATE TABLE dead(number INTEGER PRIMARY KEY) STRICT",
         "CREATE VIRTUAL TABLE vocabulary USING fts5vocab('text', 'row')",
     ),
+    (
+        # Where the rows of an id lie, up to `located.number`; written in sorted runs (locator.py). Rows up to
+        # `located.upto` may be in it.
+        "DROP INDEX memory_id",
+        "CREATE TABLE locator(key BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY(key, number))"
+        " STRICT, WITHOUT ROWID",
+        "CREATE TABLE located(one INTEGER PRIMARY KEY CHECK(one = 1), number INTEGER NOT NULL, upto INTEGER NOT NULL)"
+        " STRICT",
+        "INSERT INTO locator SELECT id_key(id), number FROM memory ORDER BY 1, 2",
+        "INSERT INTO located SELECT 1, max(number), max(number) FROM head",
+        # One inverted index for texts and namespaces (textindex.py), on pages of a size that fits SQLCipher's: 4,096
+        # less 80 for the checksum and SQLite's own. FTS5's usual 4,050 spill over to a second page each.
+        "DROP TABLE vocabulary",
+        "DROP TABLE place",
+        "DROP TABLE text",
+        "CREATE VIRTUAL TABLE text USING fts5(title, content, tags, place, content='', contentless_delete=1)",
+        "INSERT INTO text(text, rank) VALUES('automerge', 0)",
+        "INSERT INTO text(text, rank) VALUES('crisismerge', 1000)",
+        "INSERT INTO text(text, rank) VALUES('hashsize', 4194304)",
+        "INSERT INTO text(text, rank) VALUES('pgsz', 3950)",
+        "UPDATE indexed SET number = 0",
+        "DELETE FROM dead",
+    ),
 )
 
 
 def migrate(connection: Connection, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> int:
     """Bring the store to the newest schema; returns its version. Raises StoreTooNew."""
     connection.execute("CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)")
+    connection.create_function("id_key", 1, id_key, deterministic=True)
     version = int(connection.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()[0])
     if version > len(migrations):
         raise StoreTooNew(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.store.connection import Connection
+from node.store.textindex import PLACE_MARK
 
 MOST_RANKED = 10_000
 SLACK = 32
@@ -50,6 +51,8 @@ def expression(text: str) -> str:
         term = (phrase or word).replace('"', " ").replace("\0", " ")
         if any(character.isalnum() for character in term):
             terms.append(f'"{term}"')
+    if PLACE_MARK in text:  # no word of a text; without it only texts can match
+        return "{title content tags} : (" + " ".join(terms) + ")" if terms else ""
     return " ".join(terms)
 
 

@@ -19,7 +19,7 @@ from node.store.connection import Connection, DatabaseError, explained
 from node.store.errors import StoreError
 from node.store.ledger import Snapshot, SqlLedger
 from node.store.tail import Tail
-from node.store.textindex import BULK_STEP, STEP, TextIndex
+from node.store.textindex import SHARED_STEP, STEP, TextIndex
 from node.store.wal import WriteAheadLog
 from sync.ports import Ledger, Position
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 GROUP = 64
 MOST_IN_A_ROW = 4
 """Groups of small tasks before an index that presses gets its turn."""
+SHARED = 1.0
+"""Seconds after a small task in which more are expected, so that nothing long is begun."""
 IDLE = 0.02
 """Seconds without a task after which the index of the text catches up."""
 
@@ -46,9 +48,11 @@ class Writer:
         self._connection = connection
         self._path = path
         self._ledger = SqlLedger(connection)
+        self.locator = self._ledger.locator
         self._text = TextIndex(connection)
         self._log = WriteAheadLog(connection, copier, path)
         self._in_a_row = 0
+        self._shared_until = 0.0
         self._small: deque[_Task] = deque()
         self._bulk: deque[_Task] = deque()
         self._wake = threading.Condition()
@@ -69,6 +73,11 @@ class Writer:
         """As `run`, for callers without an event loop."""
         return self._submit(task, bulk).result()
 
+    @property
+    def is_shared(self) -> bool:
+        """True where small tasks come in, which should wait for short transactions only."""
+        return time.monotonic() < self._shared_until
+
     def on_commit(self, listener: Callable[[Position], None]) -> None:
         """Call `listener` from the writer's thread after each commit that moved the feed. It must not raise."""
         self._listeners.append(listener)
@@ -79,6 +88,8 @@ class Writer:
             if self._closing:
                 raise StoreError("the store is closing.", "Ask again once the node runs.")
             (self._bulk if bulk else self._small).append(task)
+            if not bulk:
+                self._shared_until = time.monotonic() + SHARED
             self._wake.notify()
         return task.future
 
@@ -112,11 +123,15 @@ class Writer:
                 self._commit(group)
                 self._log.written()
             elif self._text.is_pressing:
-                self._index(BULK_STEP)
+                self._index(SHARED_STEP if self.is_shared else STEP)
+            elif self.locator.is_pressing:
+                self._merge()
             elif self._closing and not self._has_tasks():
                 break
+            elif self.locator.is_due:
+                self._merge()
             elif self._text.is_behind:
-                self._index(STEP)
+                self._index(SHARED_STEP if self.is_shared else STEP)
             elif self._text.is_untidy:
                 self._text.tidy()
             else:
@@ -129,21 +144,27 @@ class Writer:
 
     def _next_group(self) -> list[_Task]:
         with self._wake:
-            if not self._small and not self._bulk and not self._closing and not self._text.is_long:
+            is_busy = self._text.is_long or self.locator.is_due
+            if not self._small and not self._bulk and not self._closing and not is_busy:
                 self._wake.wait(IDLE if self._text.is_behind or self._text.is_untidy or self._log.is_due else None)
             # A small task waits for one step of whatever is under way, never for two; but a stream of them must not
             # starve an index that lags too far.
-            if self._small and not (self._text.is_pressing and self._in_a_row >= MOST_IN_A_ROW):
+            is_pressed = self._text.is_pressing or self.locator.is_pressing
+            if self._small and not (is_pressed and self._in_a_row >= MOST_IN_A_ROW):
                 self._in_a_row += 1
                 return [self._small.popleft() for _ in range(min(GROUP, len(self._small)))]
             self._in_a_row = 0
-            if self._bulk and not self._text.is_pressing:
+            if self._bulk and not is_pressed:
                 return [self._bulk.popleft()]
             return []
 
     def _index(self, rows: int) -> None:
         if not self._text.step(rows):
             time.sleep(IDLE)  # a full disk: do not spin until there is space
+
+    def _merge(self) -> None:
+        if not self.locator.step():
+            time.sleep(IDLE)
 
     def _commit(self, group: list[_Task]) -> None:
         before = self._ledger.begin()
@@ -156,6 +177,7 @@ class Writer:
         except BaseException as error:
             self._abandon(group, before, error)
             return
+        self.locator.committed()
         state = self._ledger.state
         self.tail.committed(state)  # before the answers: who has one may count on it
         for task, result, failure in outcomes:

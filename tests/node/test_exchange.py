@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,11 +13,14 @@ import stores
 from node.exchange import Exchange
 from node.memories import Memories
 from node.peers import PeerBook
-from node.store import Store
+from node.store import Store, writer
 from node.store.errors import StoreFull
 from node.timekeeper import Timekeeper
 from sync.engine import Engine
+from sync.ports import Ledger
+from sync.receive import Page, Part, Taken
 from sync.scope import Globs
+from sync.wire import Incoming
 
 
 class Desk:
@@ -91,3 +95,30 @@ async def test_a_jump_that_could_not_be_taken_in_is_not_forgotten(
         assert one.reasons == ["start"]
         await one.write("taken")
         assert one.reasons == ["start", "clock_jump"]
+
+
+async def slices(one: Desk, monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """How many versions of a page of `count` each transaction took."""
+    sizes: list[int] = []
+    true = one.exchange._engine.receive
+
+    def noting(ledger: Ledger, page: Page, part: Part, *rest: Any) -> Taken:
+        sizes.append(len(part.versions))
+        return true(ledger, page, part, *rest)
+
+    monkeypatch.setattr(one.exchange._engine, "receive", noting)
+    page = Page(stores.PEER, stores.LIFE, None, None, None, False)
+    versions = tuple(stores.foreign(f"{count} {number}") for number in range(count))
+    taken = await one.exchange.receive(Incoming(page, versions, (), more=False, alarms=()))
+    assert taken.applied == count == sum(sizes)
+    return sizes
+
+
+async def test_a_page_comes_in_short_slices_while_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local write in the last second: no transaction takes more than 100 records of a page. Otherwise 500 do."""
+    async with desk(tmp_path) as one:
+        monkeypatch.setattr(writer, "SHARED", 3_600.0)
+        await one.write("somebody writes")
+        assert await slices(one, monkeypatch, 250) == [100, 100, 50]
+        one.store.writer._shared_until = 0.0
+        assert await slices(one, monkeypatch, 750) == [500, 250]

@@ -128,6 +128,18 @@ class Keeper:
         self.do(lambda ledger: None)  # wakes the writer, which looks after the index once nobody asks for anything
         until(is_in_step)
 
+    def merge(self) -> None:
+        """Have all rows in the index of ids, and none in memory."""
+
+        def task(ledger: Any) -> None:
+            ledger._execute("COMMIT")
+            locator = self.store.writer.locator
+            while locator.run.entries:
+                assert locator.step()
+            ledger._execute("BEGIN IMMEDIATE")
+
+        self.do(task)
+
     def close(self) -> None:
         self.store.close()
 

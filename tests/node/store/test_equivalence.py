@@ -21,7 +21,7 @@ import stores
 from oracle import SimStore
 from simulation import Node, World
 
-from node.store import Store
+from node.store import Store, locator
 from node.store.errors import StoreError
 from node.store.ledger import SqlLedger
 from node.store.tail import NotInTail, Tail
@@ -35,6 +35,13 @@ TITLES, NAMESPACES = ("x", "y"), ("a", "b")
 FAULTS = ("restart", "restart", "skew", "cut", "mend", "scope", "forge", "wait")
 START = moment.text(simulation.START)
 TRUE_PUT = Batch.put
+
+
+@pytest.fixture(autouse=True)
+def _short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids move from memory to their index all the time."""
+    monkeypatch.setattr(locator, "SHORTEST", 3)
+    monkeypatch.setattr(locator, "STEP", 2)
 
 
 class ChangedMind(Exception):

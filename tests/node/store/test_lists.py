@@ -6,6 +6,7 @@ from stores import Keeper
 
 from node.store import textindex
 from node.store.queries import ListFilter
+from node.store.textindex import place_of
 from sync import moment
 
 HARD = ("a", "a/b", "A", "ä/ö", "61", "a-b", "a.b/c_d", "日本", "x" * 500)
@@ -58,6 +59,6 @@ def test_what_was_taken_out_of_the_store_is_taken_out_of_the_index(keeper: Keepe
     for number in range(6):
         keeper.change(f"t{number}", content="changed")
     keeper.index()
-    held = keeper.rows("SELECT rowid FROM place WHERE place MATCH ?", b"a".hex())
+    held = keeper.rows("SELECT rowid FROM text WHERE text MATCH ?", place_of("a"))
     assert held == keeper.rows("SELECT number FROM memory ORDER BY number")
     assert len(held) == 6

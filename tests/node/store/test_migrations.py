@@ -63,6 +63,7 @@ def test_without_a_transaction_half_a_migration_would_stay(connection: Connectio
         """Passes everything on but transactions."""
 
         in_transaction = False
+        create_function = connection.create_function
 
         def execute(self, statement: str, values: Sequence[object] = ()) -> object:
             word = statement.split()[0]

@@ -158,14 +158,14 @@ def test_reading_a_damaged_page_names_the_file(whole: bytes, tmp_path: Path) -> 
     path = tmp_path / "memories.db"
     path.write_bytes(whole)
     with raw(path) as connection:
-        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'memory_id'").fetchone()[0]
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'conflict'").fetchone()[0]
     path.write_bytes(flipped(whole, (root - 1) * PAGE + 700))
     store = Store.open(path, PASSPHRASE)
     try:
         with pytest.raises(Damaged, match=path.name):
-            store.reader.call(lambda reader: reader.by_id("x", "2030"))
+            store.reader.call(lambda reader: reader.versions(("a", "x")))
         with pytest.raises(Damaged, match=path.name):
-            store.writer.call(lambda ledger: ledger.kept([("a", "x")]))
+            store.writer.call(lambda ledger: ledger.kept_after("2020"))
     finally:
         store.close()
 

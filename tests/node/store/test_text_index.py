@@ -96,8 +96,8 @@ def test_bulk_waits_for_an_index_that_lags_too_far_and_small_tasks_do_not(
 ) -> None:
     """Beyond the limit of the tail, the index catches up before the next bulk task, and takes turns with small ones."""
     monkeypatch.setattr(textindex, "TAIL", 20)
-    monkeypatch.setattr(textindex, "BULK_STEP", 5)
-    monkeypatch.setattr(writer, "BULK_STEP", 5)
+    monkeypatch.setattr(writer, "STEP", 5)
+    monkeypatch.setattr(writer, "SHARED_STEP", 5)
     stopped(monkeypatch)
     for number in range(20):
         keeper.write(f"title {number}")
