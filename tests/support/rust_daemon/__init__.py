@@ -26,10 +26,9 @@ Its own clients, each step on demand and over real mutual TLS:
     await catch_up(daemon, peer, index=0)                                            # one step of `serve`'s loop
     await SyncDaemon(daemon, agent="host:rust:sync").cycle(peer)                     # one pull, one push
 
-Not in it: search and recall (and what they change in rows), webhooks, signatures, capabilities, metrics, export. What
-was only read in the source and never recorded: how fields that are new in 0.7.0 merge (here as content does), how a
-row without an author is charged (here to the sender), and the wording of rule errors other than those of title, agent
-id and self-link.
+Not in it: webhooks, signatures, capabilities, metrics, export, the ranking of search and recall. What was only read in
+the source and never recorded: how fields that are new in 0.7.0 merge (here as content does), how a row without an
+author is charged (here to its sender), and the words of rule errors other than those of title, agent id and self-link.
 """
 
 from rust_daemon.calling import Caller, Heard

@@ -92,7 +92,7 @@ class RustDaemon:
     @asynccontextmanager
     async def serving(self, own: Visitor, listed: Iterable[Fingerprint], port: int = 0) -> AsyncIterator["RustDaemon"]:
         """Listen on loopback with this certificate, for clients with the listed ones. `port` 0: any free one."""
-        server = web.Server(self._carry, access_log=None)
+        server = web.Server(self._carry, access_log=None, auto_decompress=False)
         context = server_context(own, frozenset(listed))
         listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", port, ssl=context)
         self.port, self.certified = listener.sockets[0].getsockname()[1], True
@@ -109,6 +109,8 @@ class RustDaemon:
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         path, _, query = raw.raw_path.partition("?")
         headers = tuple((n.decode(), v.decode("utf-8", "surrogateescape")) for n, v in raw.raw_headers)
+        if raw.headers.get("expect", "").lower() == "100-continue" and raw.transport is not None:
+            raw.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await raw.content.read()
         known = sha256(certificate).hexdigest() if certificate else None
         answer = await self.handle(Request(raw.method, path, query, headers, body, known))

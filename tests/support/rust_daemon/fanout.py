@@ -36,7 +36,8 @@ class Fanout:
         self.daemon = daemon
         self.peers: Sequence[Caller] = ()
         self.quorum = Quorum()
-        self._stragglers: set[asyncio.Task[bool]] = set()
+        self.stragglers: set[asyncio.Task[bool]] = set()
+        """Deliveries that nobody waits for any more."""
 
     async def memories(self, key: str, rows: Sequence[Memory], **more: Any) -> int | None:
         return await self.send(key, memories=rows, **more)
@@ -70,8 +71,8 @@ class Fanout:
             await _acknowledged(peer, headers, body, None)
 
     async def settled(self) -> None:
-        """Wait for deliveries that nobody waits for any more."""
-        await asyncio.gather(*self._stragglers)
+        """Wait until no delivery is on its way."""
+        await asyncio.gather(*self.stragglers, return_exceptions=True)
 
     def _body(self, memories: Sequence[Memory], **sections: Any) -> bytes:
         rows = [self.daemon.store.wire(row) for row in memories]
@@ -102,9 +103,9 @@ class Fanout:
             acks += sum(task.result() for task in done)
             if acks >= needed or not done:
                 break
-        self._stragglers |= waiting
+        self.stragglers |= waiting
         for task in waiting:
-            task.add_done_callback(self._stragglers.discard)
+            task.add_done_callback(self.stragglers.discard)
         if acks >= needed:
             return acks
         # The wrong way round: a peer that refuses fast is a "timeout", one that is slow is "unreachable".

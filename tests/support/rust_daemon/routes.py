@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rust_daemon import api, federation, groups
+from rust_daemon import api, federation, groups, lookup
 from rust_daemon.api import Handler
 from rust_daemon.messages import API, Answer, Request, Stop, error
 
@@ -27,6 +27,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/sync/since": {"GET": federation.since},
     **api.ROUTES,
     **groups.ROUTES,
+    **lookup.ROUTES,
 }
 
 
