@@ -71,6 +71,8 @@ async def test_every_row_is_charged_also_one_that_changes_nothing() -> None:
     for _ in range(5):
         await push(daemon, row("a"))
     assert daemon.quota.used["ai:x"] == BY_CLAIM["v070", "A20"]["memories_today"]
+    await push(daemon, row("a", "renamed"))
+    assert daemon.quota.used["ai:x"] == 5, "but not one that SQL refuses"
 
 
 @pytest.mark.parametrize("version", RELEASES)
@@ -223,15 +225,16 @@ async def test_the_watermark_passes_a_row_that_was_not_stored(mesh: Mesh) -> Non
     await served(mesh, V063, play)
 
 
-async def test_one_row_without_shape_stops_the_pull_for_ever(mesh: Mesh) -> None:
-    """A8: the whole page is thrown away, each time."""
+async def test_one_row_without_shape_stops_the_sync_daemon_for_ever(mesh: Mesh) -> None:
+    """A8: it throws the whole page away, each time; the loop of `serve` leaves out the row alone."""
 
     async def play(a: RustDaemon, b: RustDaemon, peer: Caller) -> None:
         await push(b, row("good"), row("bad"))
         b.store.change("UPDATE memories SET tier = 'eternal' WHERE id = 'bad'")
         for _ in range(2):
-            assert await catch_up(a, peer) == Pulled(0, 0, "poisoned")
+            assert (await SyncDaemon(a, "host:a:sync").cycle(peer)).pulled == Pulled(0, 0, "poisoned")
         assert a.store.all() == []
+        assert await catch_up(a, peer) == Pulled(2, 1)
 
     await served(mesh, V063, play)
 

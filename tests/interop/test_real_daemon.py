@@ -91,12 +91,16 @@ class Daemon:
         status, told = await self.ask("GET", f"{API}/memories/{identifier}")
         return told["memory"] if status == 200 else None
 
+    @property
+    def author(self) -> dict[str, str]:
+        return {"agent_id": f"ai:interop-{self.namespace[-6:]}"}
+
     def row(self, title: str, at: str | None = None, **fields: Any) -> dict[str, Any]:
         """A memory of our own."""
         at = at or time()
         row = {"id": str(uuid.uuid4()), "tier": "mid", "namespace": self.namespace, "title": title, "content": "c"}
         row |= {"tags": ["t"], "priority": 5, "confidence": 1.0, "source": "api", "access_count": 0, "created_at": at}
-        return row | {"updated_at": at, "metadata": {"agent_id": f"ai:interop-{self.namespace[-6:]}"}} | fields
+        return row | {"updated_at": at, "metadata": self.author} | fields
 
     async def create(self, title: str, **fields: Any) -> str:
         """A memory that a client of the daemon writes: its id."""
@@ -146,9 +150,7 @@ async def opened(
 
 async def test_a_memory_arrives_and_comes_back_as_it_was(daemon: Daemon) -> None:
     """Every member of it: so a node can tell that nothing is to be done."""
-    sent = daemon.row(
-        "one", content="é → ✓\n\ttext", tags=["a", "b"], priority=7, metadata={"agent_id": "ai:x", "k": [1]}
-    )
+    sent = daemon.row("one", content="é → ✓\n\ttext", tags=["a", "b"], priority=7, metadata=daemon.author | {"k": [1]})
     assert await daemon.push(sent) == {"applied": 1}
     shown, pulled = await daemon.read(sent["id"]), (await daemon.pull())[0]
     assert {name: shown[name] for name in sent} == sent

@@ -52,17 +52,17 @@ async def push(daemon: "RustDaemon", request: Request) -> Answer:
     except Refused as refusal:
         return refused(refusal)
     sender = body["sender_agent_id"]
-    says = agent_fault(sender)
-    if says is not None:
-        return error(400, f"invalid sender_agent_id: {says}")
-    receiver = caller(request)
     if daemon.release.peer_id:
         forbidden = daemon.trust.push_fault(sender, request.header("x-peer-id"))
         if forbidden is not None:
             return Answer(403, forbidden)
+    says = agent_fault(sender)
+    if says is not None:
+        return error(400, f"invalid sender_agent_id: {says}")
     for name in CAPPED:
         if len(body[name]) > CAP:
             return error(400, f"sync_push limited to {CAP} {name} per request")
+    receiver = caller(request)
     async with daemon.lock:
         return await _Push(daemon, body, receiver).carried_out()
 
@@ -113,20 +113,29 @@ class _Push:
             if over is not None:
                 return over
             await self.daemon.spent()
-            self.counts["applied" if self.store.merge(memory) else "skipped"] += 1
+            if self.store.merge(memory):
+                self.counts["applied"] += 1
+                continue
+            self.counts["skipped"] += 1
+            if self.daemon.release.quota:
+                self.daemon.quota.refund(self._author(memory), memory)
         return None
+
+    def _author(self, memory: Body) -> str:
+        """Whose quota a row is charged to."""
+        author = memory["metadata"].get("agent_id")
+        return author if isinstance(author, str) and author else str(self.body["sender_agent_id"])
 
     def _charged(self, memory: Body) -> Answer | None:
         if not self.daemon.release.quota:
             return None
-        quota = self.daemon.quota
-        agent = memory["metadata"].get("agent_id") or self.body["sender_agent_id"]
-        if quota.charge(str(agent), memory):
+        quota, agent = self.daemon.quota, self._author(memory)
+        if quota.charge(agent, memory):
             return None
         body = {
             "error": "QUOTA_EXCEEDED",
             "limit": "memories_per_day",
-            "current": quota.used[str(agent)],
+            "current": quota.used[agent],
             "max": quota.per_day,
             "agent_id": agent,
             "applied_before_refusal": self.counts["applied"],
@@ -196,7 +205,6 @@ async def since(daemon: "RustDaemon", request: Request) -> Answer:
     start = asked.get("since")
     if start and not is_rfc3339(start):
         raise Stop(error(400, "invalid `since` parameter — expected RFC 3339 timestamp"))
-    reader = caller(request)
     async with daemon.lock:
         page = daemon.store.since(start or None, limit)
         answer: Body = {"limit": limit, "updated_since": start}
@@ -206,8 +214,11 @@ async def since(daemon: "RustDaemon", request: Request) -> Answer:
             kept = page if globs is None else [row for row in page if in_scope(row["namespace"], globs)]
             answer |= {"scope_status": status, "excluded_for_scope": 0 if denied else len(page) - len(kept)}
             page = kept
-        if page and asked.get("peer"):
-            daemon.store.observe(reader, asked["peer"], page[-1]["updated_at"])
+        reader, peer = request.header("x-agent-id"), asked.get("peer", "")
+        if page and agent_fault(peer) is None and (reader is None or agent_fault(reader) is None):
+            daemon.store.observe(
+                caller(request), peer, page[-1]["updated_at"]
+            )  # in vain: nobody asks for it by that name
         answer |= {
             "count": len(page),
             "earliest_updated_at": page[0]["updated_at"] if page else None,

@@ -40,45 +40,49 @@ class Cycle:
     failed: Failed | None = None
 
 
-def _page(daemon: "RustDaemon", heard: Heard) -> list[Memory] | Failed:
-    if not heard.good:
-        return "refused"
-    memories = (sequence(memory_shape(daemon.release)), REQUIRED)
-    count = (integer("u64", 2**64), REQUIRED)
+async def _asked(peer: Caller, query: str, headers: Headers) -> Heard | Failed:
     try:
-        page = Shape("SinceResponse", {"count": count, "limit": count, "memories": memories})(parsed(heard.body))
-    except Refused:
-        return "poisoned"
-    return list(page["memories"])
+        heard = await peer.get(f"{SINCE}?{query}", headers)
+    except UNANSWERED:
+        return "unanswered"
+    return heard if heard.good else "refused"
 
 
-async def _taken_in(daemon: "RustDaemon", state: tuple[str, str], page: Sequence[Memory]) -> Pulled:
+async def _merged(daemon: "RustDaemon", rows: Sequence[Memory]) -> int:
+    """Rows that were stored. The caller holds the lock, and moves on over the others."""
     stored = 0
-    async with daemon.lock:
-        for memory in page:
-            if memory_fault(memory) is None:
-                await daemon.spent()
-                stored += daemon.store.merge(memory)
-        if page:
-            daemon.store.observe(*state, page[-1]["updated_at"])  # also where nothing was stored
-    return Pulled(len(page), stored)
+    for row in rows:
+        await daemon.spent()
+        stored += daemon.store.merge(row)
+    return stored
 
 
 async def catch_up(daemon: "RustDaemon", peer: Caller, index: int = 0) -> Pulled:
-    """One step of the loop of `serve`. `index`: the peer's place in `--quorum-peers`, all that it is known by."""
+    """One step of the loop of `serve`. `index`: the peer's place in `--quorum-peers`, all that it is known by.
+
+    A row without shape is left out; the watermark becomes the latest time of the rows that are valid.
+    """
     state = (daemon.agent, f"peer-{index}")
     since = daemon.store.seen(*state)
     query = (f"since={encoded(since)}&" if since is not None else "") + f"peer={daemon.agent}"
     headers = [("x-peer-id", daemon.agent)] if daemon.release.peer_id else []  # and no API key
-    page = await _asked(daemon, peer, query, headers)
-    return Pulled(0, 0, page) if isinstance(page, str) else await _taken_in(daemon, state, page)
+    heard = await _asked(peer, query, headers)
+    if isinstance(heard, str):
+        return Pulled(0, 0, heard)
+    page = heard.json["memories"]
+    rows = [row for row in (_shaped(daemon, one) for one in page) if row is not None and memory_fault(row) is None]
+    async with daemon.lock:
+        stored = await _merged(daemon, rows)
+        if rows:
+            daemon.store.observe(*state, max(row["updated_at"] for row in rows))
+    return Pulled(len(page), stored)
 
 
-async def _asked(daemon: "RustDaemon", peer: Caller, query: str, headers: Headers) -> list[Memory] | Failed:
+def _shaped(daemon: "RustDaemon", value: Any) -> Memory | None:
     try:
-        return _page(daemon, await peer.get(f"{SINCE}?{query}", headers))
-    except UNANSWERED:
-        return "unanswered"
+        return memory_shape(daemon.release)(value)
+    except Refused:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +102,25 @@ class SyncDaemon:
         return await self.push(peer, pulled)
 
     async def pull(self, peer: Caller) -> Pulled:
+        """One row without shape, and the whole page is thrown away; the watermark becomes the time of the last row."""
         state = (self.agent, peer.url)
         since = self.daemon.store.seen(*state)
         query = f"limit={self.batch}&peer={encoded(self.agent)}"
         if since is not None:
             query += f"&since={encoded(since)}"
-        page = await _asked(self.daemon, peer, query, [*self._identity(), *self._key()])
-        return Pulled(0, 0, page) if isinstance(page, str) else await _taken_in(self.daemon, state, page)
+        heard = await _asked(peer, query, [*self._identity(), *self._key()])
+        if isinstance(heard, str):
+            return Pulled(0, 0, heard)
+        count, rows = (integer("u64", 2**64), REQUIRED), (sequence(memory_shape(self.daemon.release)), REQUIRED)
+        try:
+            page = Shape("SyncSinceResponse", {"count": count, "limit": count, "memories": rows})(parsed(heard.body))
+        except Refused:
+            return Pulled(0, 0, "poisoned")
+        async with self.daemon.lock:
+            stored = await _merged(self.daemon, [row for row in page["memories"] if memory_fault(row) is None])
+            if page["memories"]:
+                self.daemon.store.observe(*state, page["memories"][-1]["updated_at"])
+        return Pulled(len(page["memories"]), stored)
 
     async def push(self, peer: Caller, pulled: Pulled) -> Cycle:
         store = self.daemon.store

@@ -84,7 +84,9 @@ ARCHIVE = f"""INSERT OR REPLACE INTO archived_memories ({_LIST}, archived_at, ar
     SELECT {_LIST}, ?2, ?3 FROM memories WHERE id = ?1"""
 
 RESTORE = f"""INSERT INTO memories ({_LIST}) SELECT {
-    _LIST.replace("updated_at", "?2").replace("tier", "COALESCE(?3, tier)").replace("expires_at", "NULL")
+    _LIST.replace("updated_at", "?2")
+    .replace("tier", "COALESCE(?3, tier)")
+    .replace("expires_at", "CASE WHEN ?3 IS NULL THEN expires_at END")
 } FROM archived_memories WHERE id = ?1"""
 
 OBSERVE = """INSERT INTO sync_state (agent_id, peer_id, last_seen_at, last_pulled_at) VALUES (?1, ?2, ?3, ?4)

@@ -70,6 +70,11 @@ def _matches(namespace: str, glob: str) -> bool:
     return namespace == glob
 
 
+def _size(memory: Memory) -> int:
+    parts = (memory["title"], memory["content"], compact(memory["metadata"]))
+    return sum(len(part.encode()) for part in parts)
+
+
 class Quota:
     """Rows a day for each author: charged for every row that comes, also for one that changes nothing."""
 
@@ -85,9 +90,13 @@ class Quota:
         if self.used[agent] >= self.per_day:
             return False
         self.used[agent] += 1
-        parts = (memory["title"], memory["content"], compact(memory["metadata"]))
-        self.stored[agent] += sum(len(part.encode()) for part in parts)
+        self.stored[agent] += _size(memory)
         return True
+
+    def refund(self, agent: str, memory: Memory) -> None:
+        """Only for a row that SQL refused; not for one that lost, or that was there."""
+        self.used[agent] = max(self.used[agent] - 1, 0)
+        self.stored[agent] = max(self.stored[agent] - _size(memory), 0)
 
     def _turn(self) -> None:
         today = self.clock.now()[:10]
