@@ -298,16 +298,28 @@ async def test_a_row_cost_is_paid_under_the_one_lock(mesh: Mesh) -> None:
 async def test_complaints_name_what_a_peer_should_not_send() -> None:
     """Each kind once; and nothing about a push that is as it should be."""
     daemon = RustDaemon(V070)
+    later = row("a", at="2026-11-24T08:00:00+00:00", metadata={"agent_id": "ai:another"})
     await push(daemon, row("a"), row("b"))
+    await push(daemon, later)
     assert daemon.complaints == []
-    await push(daemon, row("a"))
+    await push(daemon, row("b"))
+    await push(daemon, later)  # here under its first author, and therefore not exactly so
     await push(daemon, row("a", "renamed"))
-
     await push(daemon, *(row(f"n{n}") for n in range(101)))
     await push(daemon, row("c"), headers=PEER[:1])
-    assert [one[:24] for one in daemon.complaints] == [
-        "a was sent although exac",
-        "1 items of a push were s",
-        "101 rows in one push, at",
-        "a push was answered 403:",
+    assert [one.partition(":")[0] for one in daemon.complaints] == [
+        "b was sent although it changes nothing here",
+        "a was sent although it changes nothing here",
+        "1 items of a push were skipped",
+        "101 rows in one push, at most 100 are wise",
+        "a push was answered 403",
     ]
+
+
+async def test_answers_can_be_put_in_place_of_its_own() -> None:
+    """They are given once, nothing is carried out, and nobody is blamed."""
+    daemon = RustDaemon(V070)
+    daemon.instead = [Answer(500, {"no": 1})]
+    assert await push(daemon, row("a")) == {"no": 1}
+    assert (daemon.store.all(), daemon.complaints, len(daemon.log)) == ([], [], 1)
+    assert (await push(daemon, row("a")))["applied"] == 1

@@ -12,12 +12,15 @@ Serving, for whoever pushes to it, pulls from it, or writes to it as a client of
 What a test may set, at any time: `daemon.clock.offset` (seconds; a fast clock), `daemon.clock.freeze(at)`,
 `daemon.clock.advance(seconds)`, `daemon.row_delay` (seconds a row, the one lock held: 0.131 in an encrypted 0.7.0),
 `daemon.trust` (`Trust(scopes={peer_id: Scope(senders, namespaces)}, sync_trust_peer, trust_body_agent_id)`),
-`daemon.quota.per_day`, `daemon.api_key`.
+`daemon.quota.per_day`, `daemon.api_key`, `daemon.instead` (answers to the next requests in place of its own:
+`daemon.instead = [Answer(500), Answer(429, {})]`). A daemon that was left can serve again, with the same store and, as
+`serving(..., port=daemon.port)`, at the same place.
 
 What a test may ask: `daemon.store.all()` (rows), `.get(id)`, `.titled(title, namespace)`, `.links(id)`, `.archived()`,
 `.watermarks()`; `daemon.log` (`Exchange(request, answer)` for all that came), `daemon.pushes` (bodies of pushes);
 `daemon.complaints`: what a peer that means well never does (a push whose status is not 200 or that has skipped items, a
-row that the daemon had exactly so, a body over 2 MiB, more than 100 rows). Assert that it is empty.
+row that the daemon had exactly so, one that came before and changes nothing, a body over 2 MiB, more than 100 rows).
+Assert that it is empty.
 
 Its own clients, each step on demand and over real mutual TLS:
 
@@ -26,9 +29,10 @@ Its own clients, each step on demand and over real mutual TLS:
     await catch_up(daemon, peer, index=0)                                            # one step of `serve`'s loop
     await SyncDaemon(daemon, agent="host:rust:sync").cycle(peer)                     # one pull, one push
 
-Not in it: webhooks, signatures, capabilities, metrics, export, the ranking of search and recall. What was only read in
-the source and never recorded: how fields that are new in 0.7.0 merge (here as content does), how a row without an
-author is charged (here to its sender), and the words of rule errors other than those of title, agent id and self-link.
+Not in it: webhooks, signatures, capabilities, metrics, export, the ranking of search and recall. Without a recording,
+and as the source has it: refunds of the quota, the expiry of a restored row in 0.7.0, rows without an author, the order
+of the checks of a push. This fake's own: how fields that are new in 0.7.0 merge (as content does), and the words of
+rule errors other than those of title, agent id and self-link.
 """
 
 from rust_daemon.calling import Caller, Heard

@@ -71,7 +71,7 @@ def body_of(request: Request, shape: Callable[[Any, str], Any]) -> Any:
 def _created(daemon: "RustDaemon", request: Request) -> dict[str, Any]:
     """The body of a create: 0.7.0 words its refusals differently here, and only here."""
     if not daemon.release.duplicate_is_conflict:
-        return body_of(request, CREATE)
+        return dict(body_of(request, CREATE))
     fault = body_fault(request)
     if fault is not None:
         raise Stop(fault)

@@ -61,6 +61,9 @@ class RustDaemon:
         self.lock = asyncio.Lock()
         self.log: list[Exchange] = []
         self.complaints: list[str] = []
+        self._watcher = complaints.Watcher(self.store)
+        self.instead: list[Answer] = []
+        """Answers to the next requests, whatever they are, in place of its own; nothing is carried out then."""
         self.port = 0
         self.certified = False
         """Whether the listener asks for certificates: the federation endpoints then need no API key (0.7.0)."""
@@ -81,8 +84,12 @@ class RustDaemon:
 
     async def handle(self, request: Request) -> Answer:
         """One request, from whatever carried it here."""
+        if self.instead:
+            answer = self.instead.pop(0)
+            self.log.append(Exchange(request, answer))
+            return answer
         is_push = request.path == PUSH and request.method == "POST"
-        looked = complaints.looked_at(self.store, request) if is_push else None
+        looked = self._watcher.look(request) if is_push else None
         answer = await routes.answered(self, request)
         self.log.append(Exchange(request, answer))
         if looked is not None:

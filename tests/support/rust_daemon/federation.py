@@ -216,9 +216,8 @@ async def since(daemon: "RustDaemon", request: Request) -> Answer:
             page = kept
         reader, peer = request.header("x-agent-id"), asked.get("peer", "")
         if page and agent_fault(peer) is None and (reader is None or agent_fault(reader) is None):
-            daemon.store.observe(
-                caller(request), peer, page[-1]["updated_at"]
-            )  # in vain: nobody asks for it by that name
+            # In vain: no client ever asks for the watermark of this pair of names.
+            daemon.store.observe(caller(request), peer, page[-1]["updated_at"])
         answer |= {
             "count": len(page),
             "earliest_updated_at": page[0]["updated_at"] if page else None,

@@ -48,7 +48,7 @@ def _with_its_alert(native: SSL.Context, mode: int) -> None:
             library.X509_STORE_CTX_set_error(context, _APPLICATION_VERIFICATION)
         return result
 
-    native._verify_callback = with_alert  # type: ignore[attr-defined]  # keeps it alive
+    native._verify_callback = with_alert  # keeps it alive
     library.SSL_CTX_set_verify(native._context, mode, with_alert)
 
 
