@@ -71,8 +71,8 @@ class Played:
     differences: list[str] = field(default_factory=list)
 
 
-async def play(release: Release, version: str, chain: str) -> dict[str, Played]:
-    """Every file of a chain, against one daemon."""
+async def play(release: Release, version: str, chain: str, *, until_one: bool = False) -> dict[str, Played]:
+    """Every file of a chain, against one daemon. `until_one`: no further than the first difference."""
     limit = 3 if chain == "quota" else 1000
     daemon = RustDaemon(release, clock=Clock(), memories_per_day=limit, api_key="K1" if chain == "key" else None)
     daemon.certified = True
@@ -93,6 +93,8 @@ async def play(release: Release, version: str, chain: str) -> dict[str, Played]:
             daemon.clock.advance(0.001)
             played.differences += await _differences(daemon, comparison, one)
             played.compared += 1
+            if until_one and played.differences:
+                return found
     daemon.store.close()
     return found
 
@@ -115,10 +117,20 @@ async def _differences(daemon: RustDaemon, comparison: Comparison, one: Recorded
     return [f"{one.label}: {difference}" for difference in told]
 
 
+@pytest.fixture(scope="module")
+def played_once() -> dict[tuple[str, str], dict[str, Played]]:
+    """What came of each chain: its files are looked at one by one, but played together."""
+    return {}
+
+
 @pytest.mark.parametrize(("version", "chain", "name"), PLAYED)
-async def test_each_answer_is_the_recorded_one(version: str, chain: str, name: str) -> None:
+async def test_each_answer_is_the_recorded_one(
+    version: str, chain: str, name: str, played_once: dict[tuple[str, str], dict[str, Played]]
+) -> None:
     """Status, headers and body of every exchange of a file."""
-    played = (await play(RELEASES[version], version, chain))[name]
+    if (version, chain) not in played_once:
+        played_once[version, chain] = await play(RELEASES[version], version, chain)
+    played = played_once[version, chain][name]
     assert played.differences == []
     assert played.compared + len(played.left_out) == len(load(version, name))
     assert played.compared >= 6
@@ -152,7 +164,7 @@ async def test_a_daemon_with_another_rule_is_noticed(
     statement = getattr(tables, name)
     assert old in statement
     monkeypatch.setattr(tables, name, statement.replace(old, new))
-    played = await play(RELEASES[version], version, "main")
+    played = await play(RELEASES[version], version, "main", until_one=True)
     assert [one for each in played.values() for one in each.differences] != []
 
 

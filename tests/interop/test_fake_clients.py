@@ -8,6 +8,7 @@ the program of that name. Here A and B are fakes, with real TLS between them.
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rust_daemon import (
     V070,
     Answer,
     Caller,
+    Exchange,
     Pulled,
     Quorum,
     Release,
@@ -39,7 +41,7 @@ async def pair(mesh: Mesh, release: Release) -> AsyncIterator[tuple[RustDaemon, 
     a, b = RustDaemon(release, name="node-a"), RustDaemon(release, name="node-b")
     async with b.serving(mesh.node, [mesh.friend.fingerprint]):
         peer = Caller(b.url, client_context(mesh.friend, verify=True))
-        a.fanout.peers, a.fanout.quorum = [peer], Quorum(timeout=20, retry_gap=0)
+        a.fanout.peers, a.fanout.quorum = [peer], Quorum(timeout=60, retry_gap=0)
         yield a, b, peer
 
 
@@ -48,8 +50,13 @@ async def ask(daemon: RustDaemon, comparison: Comparison, one: Recorded) -> list
     target, body = comparison.asks(one.target), comparison.asks(one.body.decode()).encode()
     path, _, query = target.partition("?")
     answer = await daemon.handle(Request(one.method, path, query, one.headers, body))
-    headers = {"vary": one.answer_headers.get("vary"), **answer.headers, "content-type": answer.kind}
-    return list(comparison.answer_differences(one, answer.status, headers, answer.data.decode()))
+    return answer_differences(comparison, one, answer)
+
+
+def answer_differences(comparison: Comparison, recorded: Recorded, answer: Answer) -> list[str]:
+    """Status, headers and body of an answer of the fake."""
+    headers = {"vary": recorded.answer_headers.get("vary"), **answer.headers, "content-type": answer.kind}
+    return list(comparison.answer_differences(recorded, answer.status, headers, answer.data.decode()))
 
 
 def request_differences(comparison: Comparison, recorded: Recorded, came: Request) -> list[str]:
@@ -77,7 +84,8 @@ def bulk_by_title(requests: Sequence[Any]) -> list[Any]:
     """Pushes in their order, but those of a bulk by their title: they go out side by side."""
 
     def title(one: Any) -> str | None:
-        rows = json.loads(one.body)["memories"]
+        body = one.request.body if isinstance(one, Exchange) else one.body
+        rows = json.loads(body)["memories"]
         return rows[0]["title"] if len(rows) == 1 and rows[0]["namespace"] == "rec/bulk" else None
 
     ordered = iter(sorted((one for one in requests if title(one) is not None), key=lambda one: str(title(one))))
@@ -92,13 +100,44 @@ async def played(mesh: Mesh, version: str, release: Release) -> list[str]:
             if one.label == "notify":
                 continue  # its answer and row hold the number of a process: below
             found += [f"{one.label}: {difference}" for difference in await ask(a, comparison, one)]
-        came = [one.request for one in b.log]
+        came = bulk_by_title(b.log)
     recorded = [one for one in load(version, SENT) if one.method == "POST" and b"_messages/" not in one.body]
     if len(came) != len(recorded):
         return [*found, f"{len(came)} pushes, {len(recorded)} recorded"]
-    for theirs, ours in zip(bulk_by_title(recorded), bulk_by_title(came), strict=True):
-        found += request_differences(comparison, theirs, ours)
+    for theirs, ours in zip(bulk_by_title(recorded), came, strict=True):
+        found += request_differences(comparison, theirs, ours.request)
+        found += answer_differences(comparison, theirs, ours.answer)
     return found
+
+
+def as_sent(one: Recorded, **changes: Any) -> Request:
+    path, _, query = one.target.partition("?")
+    return replace(Request(one.method, path, query, one.headers, one.body), **changes)
+
+
+def test_the_comparison_of_requests_notices_every_change() -> None:
+    """Control: order and names of headers, encoding of the query, order and spaces of the body, a value."""
+    one = next(one for one in load("v070", SENT) if b"namespace_meta_clears" in one.body)
+    asked = [one for one in load("v070", SENT) if one.method == "GET"][1]
+    assert request_differences(Comparison(), one, as_sent(one)) == []
+    assert request_differences(Comparison(), asked, as_sent(asked)) == []
+    upper = tuple((name.title(), value) for name, value in one.headers)
+    body = json.loads(one.body)
+    for changed in (
+        as_sent(one, headers=one.headers[::-1]),
+        as_sent(one, headers=upper),
+        as_sent(one, headers=one.headers[1:]),
+        as_sent(one, body=json.dumps(body).encode()),
+        as_sent(one, body=json.dumps(dict(reversed(body.items())), separators=(",", ":")).encode()),
+        as_sent(one, body=one.body.replace(b"rec/fan", b"rec/fun")),
+        as_sent(one, method="PUT"),
+    ):
+        assert request_differences(Comparison(), one, changed) != []
+    for changed in (
+        as_sent(asked, query=asked.target.partition("?")[2].replace("peer=host:", "peer=host%3A")),
+        as_sent(asked, query=asked.target.partition("?")[2] + "&limit=500"),
+    ):
+        assert request_differences(Comparison(), asked, changed) != []
 
 
 @pytest.mark.parametrize("version", RELEASES)
@@ -219,10 +258,10 @@ async def test_a_write_fares_with_each_answer_of_the_peer_as_recorded(mesh: Mesh
     label = one["label"]
     a, peer = RustDaemon(V070, name="node-a"), RustDaemon(V070, row_delay=3600 if label == "slow 3s" else 0)
     peer.instead = list(SCRIPTS[label])
-    a.fanout.quorum = Quorum(timeout=0.3 if label == "slow 3s" else 20, retry_gap=0)
+    a.fanout.quorum = Quorum(timeout=0.3 if label == "slow 3s" else 60, retry_gap=0)
     async with peer.serving(mesh.node, [mesh.friend.fingerprint]):
         url = "https://localhost:9" if label == "peer down" else peer.url
-        a.fanout.peers = [Caller(url, client_context(mesh.friend, verify=True), timeout=20)]
+        a.fanout.peers = [Caller(url, client_context(mesh.friend, verify=True), timeout=60)]
         body = json.dumps({"title": f"ff {label}", "content": "c"}).encode()
         headers = (("content-type", "application/json"), ("x-agent-id", "ai:ff"))
         answer = await a.handle(Request("POST", "/api/v1/memories", "", headers, body))

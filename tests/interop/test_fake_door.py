@@ -98,7 +98,7 @@ async def test_serve_takes_only_a_server_that_checks_out(mesh: Mesh, kind: str) 
     a, b = RustDaemon(V070), RustDaemon(V070)
     async with b.serving(SERVERS[kind](mesh), [mesh.friend.fingerprint]):
         a.fanout.peers = [Caller(b.url, client_context(mesh.friend, verify=True))]
-        a.fanout.quorum = Quorum(timeout=20, retry_gap=0)
+        a.fanout.quorum = Quorum(timeout=60, retry_gap=0)
         headers = (("content-type", "application/json"),)
         answer = await a.handle(Request("POST", "/api/v1/memories", "", headers, b'{"title":"x","content":"c"}'))
     for version in VERSIONS:

@@ -102,6 +102,7 @@ class Comparison:
     """What stands for what in one run, learned as its exchanges go by."""
 
     stands_for: dict[str, str] = field(default_factory=dict)
+    _stood_for: dict[str, str] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
     """Times that requests of the recording hold: they come back as they went."""
 
@@ -117,8 +118,9 @@ class Comparison:
     def differences(self, recorded: Any, got: Any, place: str = "") -> Iterator[str]:
         """In words; nothing where one may stand for the other."""
         if place.endswith(".potential_contradictions"):
-            recorded, got = sorted(self.stands_for.get(one, one) for one in recorded), sorted(got or [])
-        if isinstance(recorded, dict) and isinstance(got, dict):
+            if sorted(self.stands_for.get(one, one) for one in recorded) != sorted(got):
+                yield f"{place}: {got!r}, recorded {recorded!r}"
+        elif isinstance(recorded, dict) and isinstance(got, dict):
             for name in sorted(recorded.keys() | got.keys()):
                 if name not in recorded or name not in got:
                     yield f"{place}.{name}: {'not recorded' if name not in recorded else 'missing'}"
@@ -148,7 +150,8 @@ class Comparison:
             return _IS_TIME.fullmatch(got) is not None and (recorded == got or not {recorded, got} & self.sent)
         if got[:9] == "anonymous" and recorded[:9] != "anonymous":
             return False
-        return self.stands_for.setdefault(recorded, got) == got
+        meant = self.stands_for.setdefault(recorded, got), self._stood_for.setdefault(got, recorded)
+        return meant == (got, recorded)
 
     def answer_differences(self, recorded: Recorded, status: int, headers: dict[str, str], body: str) -> Iterator[str]:
         """An answer against the recorded one: status, the headers that matter, the body."""
