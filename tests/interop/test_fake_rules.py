@@ -323,3 +323,13 @@ async def test_answers_can_be_put_in_place_of_its_own() -> None:
     assert await push(daemon, row("a")) == {"no": 1}
     assert (daemon.store.all(), daemon.complaints, len(daemon.log)) == ([], [], 1)
     assert (await push(daemon, row("a")))["applied"] == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"sender_agent_id":"\\ud800","memories":[]}', b'{"a":NaN}', b"\xff", b"[" * 100_000]
+)
+async def test_what_is_no_json_to_the_daemon_is_none_to_the_fake(body: bytes) -> None:
+    """Although the standard library would take the first two."""
+    answer = await RustDaemon(V070).handle(Request("POST", "/api/v1/sync/push", "", PEER, body))
+    assert answer.status == 400
+    assert answer.data.startswith(b"Failed to parse the request body as JSON")

@@ -31,8 +31,11 @@ def parsed(body: bytes) -> Any:
         raise ValueError(name)
 
     try:
-        return json.loads(body.decode(), parse_constant=constant)
-    except ValueError:
+        value = json.loads(body.decode(), parse_constant=constant)
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        return value
+    except (ValueError, RecursionError):
         place = "EOF while parsing a value" if not body.strip() else "invalid JSON"
         raise Refused(400, f"Failed to parse the request body as JSON: {place} at line 1 column 0") from None
 
