@@ -253,6 +253,26 @@ async def test_what_a_client_writes_is_pulled_once_it_has_a_later_time(daemon: D
     assert await daemon.pull() == []
 
 
+async def test_metadata_goes_through_untouched_and_stays_under_an_edit(daemon: Daemon) -> None:
+    """What a node writes into it comes back, also on a row that a client has edited meanwhile."""
+    note = {"v": 1, "at": time(-60), "clock": {"ab" * 8: 2**52 + 1, "cd" * 8: 1}, "f": 0.1, "n": None, "l": [[], {}]}
+    row = daemon.row("one", note["at"], metadata=daemon.author | {"attestation": note, "é": "✓"})
+    await daemon.push(row)
+    assert (await daemon.pull(time(-120)))[0]["metadata"] == row["metadata"]
+    user = {"x-agent-id": "ai:interop-user"}
+    status, edited = await daemon.ask("PUT", f"{API}/memories/{row['id']}", {"content": "edited"}, user)
+    assert (status, edited["content"], edited["metadata"]) == (200, "edited", row["metadata"])
+    assert edited["updated_at"] > row["updated_at"]
+    assert [one["metadata"] for one in await daemon.pull()] == [row["metadata"]]
+
+
+async def test_a_row_that_is_over_its_time_is_taken_and_told(daemon: Daemon) -> None:
+    """Until its collector comes by, which tells nobody."""
+    row = daemon.row("one", expires_at=time(-3600))
+    assert await daemon.push(row) == {"applied": 1}
+    assert [one["expires_at"] for one in await daemon.pull()] == [row["expires_at"]]
+
+
 async def test_rows_with_one_time_do_not_follow_each_other_over_pages(daemon: Daemon) -> None:
     """`since` is exclusive and nothing else orders: a reader has to ask again from before the time of its last row."""
     at = time()
