@@ -43,6 +43,8 @@ async def answered(daemon: "RustDaemon", request: Request) -> Answer:
         return Answer(405, headers={"allow": allowed})
     if not _has_key(daemon, request):
         return error(401, "missing or invalid API key")
+    async with daemon.lock:
+        pass  # every request waits for the one connection, `health` too
     try:
         return await handler(daemon, request)
     except Stop as stop:
