@@ -36,7 +36,7 @@ def id_key(record_id: str) -> bytes:
 class Run:
     """The rows after number `after`."""
 
-    __slots__ = ("after", "entries", "numbers", "places")
+    __slots__ = ("after", "beginnings", "entries", "numbers", "places")
 
     def __init__(self, after: int, entries: Iterable[Entry]) -> None:
         self.after = after
@@ -46,6 +46,8 @@ class Run:
         """For the writer: what it has put last."""
         self.numbers: dict[str, tuple[int, ...]] = {}
         """For readers of whatever state: every number that an id was given."""
+        self.beginnings: dict[str, list[str]] = {}
+        """Ids by their first characters."""
         for entry in entries:
             self.add(entry)
 
@@ -54,9 +56,13 @@ class Run:
 
     def add(self, entry: Entry) -> None:
         _, number, key = entry
+        record_id = key[1]
+        before = self.numbers.get(record_id)
+        if before is None:
+            self.beginnings.setdefault(record_id[:_PREFIX], []).append(record_id)
         self.entries.append(entry)
         self.places[key] = number
-        self.numbers[key[1]] = (*self.numbers.get(key[1], ()), number)
+        self.numbers[record_id] = (number,) if before is None else (*before, number)
 
     def take_back(self, before: int | None) -> None:
         """Undo the last `add`; `before`: the number that its key had."""
@@ -66,6 +72,11 @@ class Run:
             del self.places[key]
         else:
             self.places[key] = before
+
+    def beginning_with(self, prefix: str) -> list[int]:
+        """The numbers of all ids that begin so."""
+        known = self.beginnings.get(prefix[:_PREFIX], ()) if len(prefix) >= _PREFIX else list(self.numbers)
+        return [number for one in known if one.startswith(prefix) for number in self.numbers.get(one, ())]
 
     def is_live(self, entry: Entry) -> bool:
         return self.places.get(entry[2]) == entry[1]
@@ -179,9 +190,8 @@ def rows_with(run: Run, record_id: str) -> tuple[str, list[Any]]:
 
 def rows_beginning(run: Run, prefix: str) -> tuple[str, list[Any]]:
     """A condition that the rows of all ids with this beginning meet, and others; its values."""
-    numbers = [number for id_, some in list(run.numbers.items()) if id_.startswith(prefix) for number in some]
     raw = prefix.encode(errors="replace")[:_PREFIX]
-    return _among(numbers, "key >= ? AND key < ?", [raw, raw + b"\xff" * (_PREFIX + 1)])
+    return _among(run.beginning_with(prefix), "key >= ? AND key < ?", [raw, raw + b"\xff" * (_PREFIX + 1)])
 
 
 def _among(numbers: Sequence[int], condition: str, values: list[Any]) -> tuple[str, list[Any]]:
