@@ -14,6 +14,7 @@ import structlog
 from node.dialer import Answer, AnswerTooLargeError, Dialer
 from node.exchange import Exchange
 from node.peers import Peer
+from node.store.errors import StoreError, StoreFull, StoreReadOnly
 from sync import wire
 from sync.errors import RemoteError
 from sync.peer import Action, Health, Pace, PeerMachine, View
@@ -46,6 +47,24 @@ class _FailedError(Exception):
         self.retry_after = retry_after
 
 
+@dataclass(frozen=True, slots=True)
+class _LastRefused:
+    """The newest refusal of a record."""
+
+    who: str
+    entry: wire.RefusedEntry
+    at: float
+    """Monotonic seconds."""
+
+
+_STORE_TROUBLE = {
+    "store_full": "has a full disk",
+    "store_read_only": "cannot write its disk",
+    "store": "has a problem with its store",
+}
+"""By the code that both listeners answer with."""
+
+
 class Replicator:
     """One peer that we call. `explain` turns a failed connection into (code, sentence)."""
 
@@ -71,6 +90,7 @@ class Replicator:
         self._timer: asyncio.TimerHandle | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._refused: dict[str, wire.RefusedEntry] = {}
+        self._last_refused: _LastRefused | None = None
 
     def start(self) -> None:
         """Begin; from here on every event and one timer keep it going."""
@@ -132,8 +152,10 @@ class Replicator:
             self._fail(action, "answer_too_large", str(error))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._fail(action, *self._explain(error))
+        except StoreError as error:
+            self._fail(action, _store_code(error), f"this node {_STORE_TROUBLE[_store_code(error)]}: {error}")
         except Exception as error:
-            # Ours: a full disk, a bug. The lane must not stay busy for ever; the task's callback logs the trace.
+            # Ours: a bug. The lane must not stay busy for ever; the task's callback logs the trace.
             self._fail(action, "internal", f"this node could not do its part ({type(error).__name__}); see its log")
             raise
         if self.machine.health is not was and was in (Health.STARTING, Health.FAILING):
@@ -183,7 +205,7 @@ class Replicator:
         body = self._checked(await self._dialer.get(SINCE, query))
         incoming = await _decoded(body, self.peer.fingerprint, cursor, life)
         for refused in incoming.refused:
-            self._note_refusal(wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail))
+            self._note_refusal(wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail), "this node")
         taken = await self._exchange.receive(incoming)
         more = incoming.more and (taken.moved or not taken.full)
         self.machine.pull_done(time.monotonic(), more)
@@ -210,11 +232,12 @@ class Replicator:
 
     def _note_refusals(self, answer: wire.PushAnswer) -> None:
         for entry in answer.refused:
-            self._note_refusal(entry)
+            self._note_refusal(entry, "the peer")
         for name in answer.alarms:
             log.warning(f"alarm.{name}", peer=self.peer.name, reason="reported by that peer about this node")
 
-    def _note_refusal(self, entry: wire.RefusedEntry) -> None:
+    def _note_refusal(self, entry: wire.RefusedEntry, who: str) -> None:
+        self._last_refused = _LastRefused(who, entry, time.monotonic())
         if entry.id not in self._refused and len(self._refused) < 1_000:
             self._refused[entry.id] = entry
             log.warning("sync.refused", peer=self.peer.name, id=entry.id, code=entry.reason, reason=entry.detail)
@@ -232,10 +255,27 @@ class Replicator:
             "behind": machine.behind,
             "for_seconds": None if since is None else round(now - since, 1),
             "code": trouble.code if trouble else None,
-            "reason": trouble.text if trouble else _reason(machine),
+            "reason": (trouble.text if trouble else _reason(machine)) + self._refusals(now),
             "attempts": trouble.attempts if trouble else 0,
             "refused": len(self._refused),
         }
+
+    def _refusals(self, now: float) -> str:
+        """What was refused since the start: "everything was confirmed" alone would hide it."""
+        last = self._last_refused
+        if last is None:
+            return ""
+        count = len(self._refused)
+        return (
+            f"; {count} {'record was' if count == 1 else 'records were'} refused since the start, the last "
+            f"{now - last.at:.0f} s ago; {last.who} said {last.entry.reason}: {last.entry.detail}"
+        )
+
+
+def _store_code(error: StoreError) -> str:
+    if isinstance(error, StoreFull):
+        return "store_full"
+    return "store_read_only" if isinstance(error, StoreReadOnly) else "store"
 
 
 def _reason(machine: PeerMachine) -> str:

@@ -146,13 +146,13 @@ def sync() -> None:
 @sync.command()
 @command
 def status(invocation: Invocation) -> None:
-    """Per peer: in step or not, how far behind, since when, and why. Exit code 1 where a peer is not in step."""
+    """Per peer: in step or not, how far behind, since when, and why. Exit code 1 where a peer is not in step, or memories wait."""
     running = running_node(invocation)
     if running is None:
         raise CommandError(UNREACHABLE, "not_running", "no node runs here; start it with `ai-memory serve`")
     told = running.call("GET", "/sync/status")
     invocation.show(told, _status_text(told))
-    if any(peer["state"] != "in_step" for peer in told["peers"]) or told["alarms"]:
+    if any(peer["state"] != "in_step" or peer["waiting"] for peer in told["peers"]) or told["alarms"]:
         raise SystemExit(1)
 
 
