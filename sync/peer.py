@@ -7,7 +7,7 @@ queues up, since what is still to be sent is always "the feed after the receiver
     pull lane   due ──since──▶ (more: due again at once) ──▶ waits for its period
 
 A failure puts both lanes off: the wait doubles up to a limit, with jitter, and traffic arriving from the peer ends it.
-Each lane keeps its own trouble until it works itself: a peer whose disk is full takes no push and can still be pulled from.
+Each lane keeps its own trouble until it works itself: a peer with a full disk takes no push and can be pulled from.
 The driver calls: `poll(now)` for what to do, `…_done` or `failed` when it was done, `timer()` for when to poll again.
 """
 
@@ -175,7 +175,7 @@ class PeerMachine:
         actions = []
         lanes = [(Action.PUSH, self._push), (Action.PULL, self._pull)]
         if self._attempts and self._failed_last is Action.PUSH:
-            lanes.reverse()  # while one request at a time is made, a lane that fails must not keep the other from its turn
+            lanes.reverse()  # while one request at a time is made, a lane that fails must leave the other its turn
         for action, lane in lanes:
             if lane.on and not lane.busy and now >= self._start_at(action):
                 lane.busy = True

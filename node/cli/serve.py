@@ -146,7 +146,10 @@ def sync() -> None:
 @sync.command()
 @command
 def status(invocation: Invocation) -> None:
-    """Per peer: in step or not, how far behind, since when, and why. Exit code 1 where a peer is not in step, or memories wait."""
+    """Per peer: in step or not, how far behind, since when, and why.
+
+    Exit code 1 where a peer is not in step, memories from it wait, or there is an alarm.
+    """
     running = running_node(invocation)
     if running is None:
         raise CommandError(UNREACHABLE, "not_running", "no node runs here; start it with `ai-memory serve`")

@@ -1,4 +1,4 @@
-"""`make test-faults`: rounds of faults over a network with delay and loss. `FAULT_SEED` and `FAULT_ROUNDS` choose them."""
+"""`make test-faults`: rounds of faults over a network with delay and loss; `FAULT_SEED`, `FAULT_ROUNDS` choose them."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""One mesh and the rounds that it lives through. Each ends with every node alike, nothing lost, and all reasons told."""
+"""One mesh and the rounds that it lives through. Each ends with all nodes alike, nothing lost, and every reason told."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from tests.faults import misfortunes
 from tests.faults.member import Member, NoAnswer, members
 from tests.faults.misfortunes import Scene
 from tests.faults.pen import Pen, from_file, look
-from tests.faults.script import Round, Topology
+from tests.faults.script import DISKS_LOST, Round, Topology
 from tests.faults.truth import Truth, World, truth
 from tests.faults.witness import Key, Seen, Witness
 
@@ -60,7 +60,7 @@ class Campaign:
     def __init__(self, lab: Lab, nodes: Sequence[Member], topology: Topology, patience: float) -> None:
         self._lab, self._members, self._topology, self._patience = lab, nodes, topology, patience
         self._witness = Witness()
-        self._rolled_back: set[int] = set()
+        self._disks_lost: set[int] = set()
 
     def play(self, script: Round) -> Report:
         """One round. Raises Broken."""
@@ -81,7 +81,7 @@ class Campaign:
             assert world.is_calm, world
         finally:
             pen.finish()
-        self._rolled_back |= scene.rolled_back
+        self._disks_lost |= {one.target for one in script.faults if one.kind in DISKS_LOST}
         digest = self._until_alike(scene.rolled_back)
         losses = self._witness.judge(look(self._members[script.seed % len(self._members)].client), self._in_file)
         if losses:
@@ -155,7 +155,7 @@ class Campaign:
                 f"{one.name}: {kind}"
                 for one in self._members
                 for kind in alarms[one.place]
-                if kind != "rolled_back" or one.place not in self._rolled_back
+                if kind != "rolled_back" or one.place not in self._disks_lost
             ]
             if len(digests) == 1 and not away and not silent and not false:
                 return str(digests.pop())

@@ -1,7 +1,7 @@
 """A switch in user space: passes frames between TAP devices, late, lossy, out of order or not at all.
 
-The kernel's own emulator (netem) is a module that many kernels lack, and a cut in one direction needs a firewall. Run as
-a program with the numbers of the open devices, one for each host, it reads its orders from standard input, one JSON
+The kernel's own emulator (netem) is a module that many kernels lack, and a cut in one direction needs a firewall. Run
+as a program with the numbers of the open devices, one for each host, it reads its orders from standard input, one JSON
 object a line, and confirms each. It ends with its standard input.
 """
 

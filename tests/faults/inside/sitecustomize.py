@@ -1,8 +1,8 @@
-"""Loaded by Python itself into every node under test: its wall clock is moved from outside, one guard can be taken away.
+"""Loaded by Python itself into every node under test: moves its wall clock, and can take one guard away.
 
-`FAULT_CLOCK` names a file of eight bytes, the clock's error in nanoseconds; it may change at any time. The clock is moved
-here and not by a preloaded library, as that one breaks `time.sleep` (docs/decisions/0034). `FAULT_SABOTAGE` names one of
-the functions below: the controls that show that the campaign would notice (tests/faults/controls.py).
+`FAULT_CLOCK` names a file of eight bytes, the clock's error in nanoseconds, which may change at any time. The clock is
+moved here and not by a preloaded library, as that one breaks `time.sleep` (docs/decisions/0034). `FAULT_SABOTAGE` names
+one of the functions below: the controls that show that a campaign would notice (tests/faults/controls.py).
 """
 
 import mmap
