@@ -78,7 +78,6 @@ class Exchange:
                 rewritten = await self._begin_life(lives.CLOCK_JUMP)
                 self._clock.take_in(jump)
                 log.warning("clock.jumped", seconds=round(jump / 1e6, 3), rewritten=rewritten)
-                await self.retry_waiting()  # a clock that was set right makes due at once what waited for it
 
     async def _begin_life(self, reason: str) -> int:
         self._epoch += 1

@@ -1,4 +1,4 @@
-"""One mesh and the rounds that it lives through. Each ends with all nodes alike, nothing lost, and every reason told."""
+"""One mesh and the rounds that it lives through. Each ends with all nodes alike, nothing lost and every reason told."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from tests.faults import misfortunes
 from tests.faults.member import Member, NoAnswer, members
 from tests.faults.misfortunes import Scene
 from tests.faults.pen import Pen, from_file, look
-from tests.faults.script import DISKS_LOST, Round, Topology
+from tests.faults.script import DISKS_LOST, JUMPS, Round, Topology
 from tests.faults.truth import Truth, World, truth
 from tests.faults.witness import Key, Seen, Witness
 
@@ -38,7 +38,6 @@ class Report:
     told: int
     """Reasons that had to be told, and were."""
     counts: Mapping[str, int]
-    by_arrival: int
     died: int
     """Acknowledged writes that were on no disk but one that was lost."""
     digest: str
@@ -73,6 +72,7 @@ class Campaign:
         pen = Pen(self._members, world, self._witness, script.writes)
         scene = Scene(self._lab, self._members, self._topology.edges, world, self._witness, pen, time.monotonic())
         scene.copied_at = copied
+        scene.forgetful = frozenset(one.target for one in script.faults if one.kind in JUMPS)
         pen.start()
         try:
             misfortunes.begin(scene, script.faults)
@@ -88,8 +88,12 @@ class Campaign:
             raise Broken("\n".join(f"{one.kind}: {one.detail}" for one in losses))
         writes = self._witness.writes
         died = sum(one.mortal and one.acknowledged for one in writes if one.ended >= scene.began)
-        by_arrival = sum(one.by_arrival for one in writes)
-        return Report(script, time.monotonic() - began, told, pen.counts, by_arrival, died, digest)
+        return Report(script, time.monotonic() - began, told, pen.counts, died, digest)
+
+    @property
+    def by_arrival(self) -> int:
+        """Writes over which another was written just as they arrived there."""
+        return sum(one.by_arrival for one in self._witness.writes)
 
     def _copied(self, node: int) -> tuple[float, int]:
         at, feed = time.monotonic(), int(self._members[node].status()["feed"])

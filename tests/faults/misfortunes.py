@@ -31,6 +31,8 @@ class Scene:
     """Certificates before their rotation."""
     rolled_back: set[int] = field(default_factory=set)
     """Nodes whose peers will prove to them that their store is not what it was."""
+    forgetful: frozenset[int] = frozenset()
+    """Nodes that forget their cursors in this round, as their clocks jump: they cannot prove a rollback to others."""
     copied_at: dict[int, tuple[float, int]] = field(default_factory=dict)
     """When a copy of the store was taken, and where its feed stood."""
 
@@ -169,7 +171,7 @@ def _lose_disk(scene: Scene, fault: Fault) -> None:
     """`empty`: a new disk. `rollback`: the copy that was taken when the round began."""
     member = scene.members[fault.target]
     since, copied = scene.copied_at[fault.target] if fault.kind == "rollback" else (scene.began, 0)
-    if _is_known_beyond(member, copied):
+    if _is_known_beyond(member, copied, {scene.members[node].name for node in scene.forgetful}):
         scene.rolled_back.add(fault.target)
     scene.world.stopped.add(fault.target)
     member.end(signal.SIGKILL)
@@ -181,10 +183,10 @@ def _lose_disk(scene: Scene, fault: Fault) -> None:
         member.wipe_store()
 
 
-def _is_known_beyond(member: Member, number: int) -> bool:
-    """Whether some peer has confirmed more of its feed than up to `number`."""
+def _is_known_beyond(member: Member, number: int, but: set[str]) -> bool:
+    """Whether some peer, but for these, has confirmed more of its feed than up to `number`."""
     told = member.status()
-    return any(one["state"] == "in_step" and told["feed"] > number for one in told["peers"])
+    return any(one["state"] == "in_step" and one["peer"] not in but and told["feed"] > number for one in told["peers"])
 
 
 def _kept_by_others(scene: Scene, node: int) -> list[list[Seen]]:

@@ -17,7 +17,9 @@ KINDS = (
 BETWEEN_TWO = frozenset(("cut", "half_cut"))
 DISKS_LOST = frozenset(("empty", "rollback"))
 """Faults that take away what one node has written: one a round, or two could take the last two copies."""
+JUMPS = frozenset(("skew_ahead", "skew_behind"))
 SKEW = 600.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
