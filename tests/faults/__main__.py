@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from netns import obstacle, private_mounts
 
@@ -39,6 +40,7 @@ def main() -> int:
 def _play(seeds: Sequence[int], folder: Path) -> None:
     """One mesh for each run of seeds that share one. Raises Broken with all that is needed to find out why."""
     began, reasons, arrivals, died = time.monotonic(), 0, 0, 0
+    closed: list[float] = []
     for number, some in itertools.groupby(seeds, lambda seed: seed // ROUNDS_OF_A_MESH):
         with mesh(topology_of(number * ROUNDS_OF_A_MESH), folder / f"mesh-{number}") as campaign:
             for seed in some:
@@ -48,6 +50,7 @@ def _play(seeds: Sequence[int], folder: Path) -> None:
                     again = f"play it again: FAULT_SEED={seed} FAULT_ROUNDS=1 make test-faults"
                     raise Broken(f"round {seed}: {broken}\n{script(seed)}\n{campaign.evidence()}\n{again}") from broken
                 reasons, died = reasons + report.told, died + report.died
+                closed += report.closed_after
                 print(report, flush=True)
             campaign.finish()
             arrivals += campaign.by_arrival
@@ -55,6 +58,8 @@ def _play(seeds: Sequence[int], folder: Path) -> None:
         f"{len(seeds)} rounds in {time.monotonic() - began:.0f} s: nothing lost, all alike, {reasons} reasons told; "
         f"{arrivals} writes superseded as they arrived, {died} whose only copy was on a disk that was lost"
     )
+    if closed:
+        print(f"connections of removed certificates: closed after {median(closed):.2f} s, at most {max(closed):.2f} s")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class Scene:
     """Certificates before their rotation."""
     rolled_back: set[int] = field(default_factory=set)
     """Nodes whose peers will prove to them that their store is not what it was."""
+    closed_after: list[float] = field(default_factory=list)
+    """Seconds from taking a certificate off a list until its connections were closed."""
     forgetful: frozenset[int] = frozenset()
     """Nodes that forget their cursors in this round, as their clocks jump: they cannot prove a rollback to others."""
     copied_at: dict[int, tuple[float, int]] = field(default_factory=dict)
@@ -157,8 +159,17 @@ def _accept_rotation(scene: Scene, fault: Fault) -> None:
 
 
 def _unlist(scene: Scene, fault: Fault) -> None:
-    scene.members[fault.other].unlist(scene.members[fault.target].fingerprint)
+    """Traffic flows; the connections are closed in the same step in which the node takes the list in."""
+    other = scene.members[fault.other]
+    start, began = other.log.stat().st_size, time.monotonic()
+    other.unlist(scene.members[fault.target].fingerprint)
     scene.world.unlisted.add((fault.other, fault.target))
+    world = scene.world
+    while other.place not in world.stopped | world.paused | world.in_transition and time.monotonic() < began + 10:
+        if any(event["event"] == "allowlist.loaded" and event["removed"] for event in other.logged(start)):
+            scene.closed_after.append(time.monotonic() - began)
+            return
+        time.sleep(0.02)
 
 
 def _list(scene: Scene, fault: Fault) -> None:
