@@ -129,6 +129,10 @@ def _free(scene: Scene, fault: Fault) -> None:
     scene.world.full.discard(fault.target)
 
 
+def _note_closed(scene: Scene) -> None:
+    scene.world.closed = {one.place for one in scene.members if one.lists_nobody}
+
+
 def _rotate(scene: Scene, fault: Fault) -> None:
     """Without a word: the old certificate is struck off everywhere, the new one is listed nowhere."""
     member = scene.members[fault.target]
@@ -137,6 +141,7 @@ def _rotate(scene: Scene, fault: Fault) -> None:
     for other in scene.neighbours(fault.target):
         other.unlist(old)
     scene.world.rotated.add(fault.target)
+    _note_closed(scene)
 
 
 def _rotate_announced(scene: Scene, fault: Fault) -> None:
@@ -154,6 +159,7 @@ def _accept_rotation(scene: Scene, fault: Fault) -> None:
     for other in scene.neighbours(fault.target):
         other.introduce(scene.members[fault.target])
         other.unlist(scene.old[fault.target])
+    _note_closed(scene)
     scene.world.rotated.discard(fault.target)
     scene.world.in_transition.discard(fault.target)
 
@@ -164,6 +170,7 @@ def _unlist(scene: Scene, fault: Fault) -> None:
     start, began = other.log.stat().st_size, time.monotonic()
     other.unlist(scene.members[fault.target].fingerprint)
     scene.world.unlisted.add((fault.other, fault.target))
+    _note_closed(scene)
     world = scene.world
     while other.place not in world.stopped | world.paused | world.in_transition and time.monotonic() < began + 10:
         if any(event["event"] == "allowlist.loaded" and event["removed"] for event in other.logged(start)):
@@ -175,6 +182,7 @@ def _unlist(scene: Scene, fault: Fault) -> None:
 def _list(scene: Scene, fault: Fault) -> None:
     target = scene.members[fault.target]
     scene.members[fault.other].list(target.fingerprint, target.name)
+    _note_closed(scene)
     scene.world.unlisted.discard((fault.other, fault.target))
 
 

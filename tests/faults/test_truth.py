@@ -23,6 +23,8 @@ CASES: dict[str, tuple[World, Any, Any]] = {
     "its clock is ahead": (World(ahead={P}), {None}, {None}),
     "both clocks are ahead": (World(ahead={O, P}), None, None),
     "one ahead, one behind": (World(ahead={O}, behind={P}), {None}, {None}),
+    "its list is empty": (World(closed={P}, unlisted={(P, O)}), {"not_listening"}, {"peer_untrusted"}),
+    "its list is empty, and it is paused": (World(closed={P}, paused={P}), {"not_listening", "timeout"}, None),
     "a restart": (World(in_transition={P}), None, None),
     "a third node": (World(stopped={2}, full={2}, ahead={2}), None, None),
 }

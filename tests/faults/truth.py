@@ -18,6 +18,8 @@ class World:
     cut: set[tuple[int, int]] = field(default_factory=set)
     unlisted: set[tuple[int, int]] = field(default_factory=set)
     """(at, whom)."""
+    closed: set[int] = field(default_factory=set)
+    """Its list is empty: it does not listen for peers."""
     rotated: set[int] = field(default_factory=set)
     """Has a new certificate that nobody lists, and the old one is listed nowhere any more."""
     in_transition: set[int] = field(default_factory=set)
@@ -50,6 +52,9 @@ RULES: tuple[Rule, ...] = (
     ("our own cable", lambda w, o, p: o in w.unplugged, Truth(frozenset(("timeout", "unreachable")))),
     ("the way is cut", lambda w, o, p: p in w.unplugged or bool({(o, p), (p, o)} & w.cut), NO_ANSWER),
     ("it is stopped", lambda w, o, p: p in w.stopped, Truth(frozenset(("not_listening",)), "is the peer running")),
+    ("its list is empty, and it is paused", lambda w, o, p: p in w.closed and p in w.paused,
+     Truth(frozenset(("not_listening", "timeout")))),
+    ("its list is empty", lambda w, o, p: p in w.closed, Truth(frozenset(("not_listening",)), "nobody listens")),
     ("it is paused", lambda w, o, p: p in w.paused, NO_ANSWER),
     # Two that each keep the other out: whose refusal comes first is a matter of chance.
     (
