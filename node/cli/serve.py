@@ -155,8 +155,13 @@ def status(invocation: Invocation) -> None:
         raise CommandError(UNREACHABLE, "not_running", "no node runs here; start it with `ai-memory serve`")
     told = running.call("GET", "/sync/status")
     invocation.show(told, _status_text(told))
-    if any(peer["state"] != "in_step" or peer["waiting"] for peer in told["peers"]) or told["alarms"]:
+    if not all_is_well(told):
         raise SystemExit(1)
+
+
+def all_is_well(told: dict[str, Any]) -> bool:
+    """Whether a status has nothing that an operator should look at."""
+    return not told["alarms"] and all(peer["state"] == "in_step" and not peer["waiting"] for peer in told["peers"])
 
 
 def _status_text(told: dict[str, Any]) -> str:

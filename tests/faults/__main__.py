@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ def main() -> int:
     if problem := obstacle():
         print(f"the faults cannot be played: {problem}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     private_mounts()
     first, count = int(os.environ.get("FAULT_SEED", "0")), int(os.environ.get("FAULT_ROUNDS", str(ROUNDS)))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:

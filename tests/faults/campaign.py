@@ -1,5 +1,6 @@
 """One mesh and the rounds that it lives through. Each ends with all nodes alike, nothing lost and every reason told."""
 
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,14 +110,16 @@ class Campaign:
         return at, feed
 
     def finish(self) -> None:
-        """At the end: all nodes show the same memories, and no file shows any. Raises Broken."""
+        """At the end: all nodes show the same memories, no file shows any, no log has a bug. Raises Broken."""
         shown = [frozenset(look(one.client)) for one in self._members]
         for member, one in zip(self._members[1:], shown[1:], strict=True):
             if one != shown[0]:
                 odd = sorted(str(each) for each in one ^ shown[0])
                 raise Broken(f"{self._members[0].name} and {member.name} have one digest and differ in: {odd[:5]}")
         for member in self._members:
-            member.end(15)
+            member.end(signal.SIGTERM)
+            if member.mistakes():
+                raise Broken(f"{member.name} has made mistakes: {member.mistakes()[:3]}")
             if found := list(holding(member.home.path.parent.parent)):
                 raise Broken(f"plain text of a memory stands in {found}")
 

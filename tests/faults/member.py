@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from netns import Host, mount_small_disk, unmount
+from netns import Host, die_with_parent, mount_small_disk, unmount
 
 from node import config as configuration
 from node import passphrase, setup
@@ -130,6 +130,7 @@ class Member:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                preexec_fn=die_with_parent,
             )
 
     def await_ready(self) -> None:
@@ -171,6 +172,11 @@ class Member:
         """The events since the log had `start` bytes."""
         lines = self.log.read_bytes()[start:].splitlines()
         return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+
+    def mistakes(self) -> list[str]:
+        """What its log says that no fault excuses: bugs, and traces that nobody caught."""
+        text = self.log.read_text(errors="replace")
+        return [line[:2_000] for line in text.splitlines() if '.bug"' in line or line.startswith("Traceback")]
 
     def status(self) -> dict[str, Any]:
         """What `sync status` tells. Raises NoAnswer."""

@@ -7,6 +7,7 @@ behind, however the run ends.
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 import sys
@@ -21,6 +22,7 @@ from switch import Switch, Weather
 DEVICE = b"mesh0"
 NEW_NETWORK, NEW_MOUNTS = 0x40000000, 0x00020000
 _PRIVATE, _DETACH = 1 << 14 | 1 << 18, 2
+_SET_DEATH_SIGNAL = 1
 _TUNSETIFF, _TAP, _NO_HEADER = 0x400454CA, 0x0002, 0x1000
 _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFHWADDR, _SIOCSIFFLAGS, _SIOCSARP = 0x8916, 0x891C, 0x8924, 0x8914, 0x8955
 _UP, _ETHERNET, _COMPLETE, _PERMANENT = 0x1, 1, 0x2, 0x4
@@ -50,6 +52,11 @@ def mount_small_disk(folder: str, size: int) -> None:
 def unmount(folder: str) -> None:
     """Take a file system away, whoever still looks at it."""
     _checked(_libc.umount2(folder.encode(), _DETACH), "umount")
+
+
+def die_with_parent() -> None:
+    """For `preexec_fn`: the process is killed when the thread that started it ends, however that comes about."""
+    _libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 class Host:
