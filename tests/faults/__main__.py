@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -48,9 +49,14 @@ def _play(seeds: Sequence[int], folder: Path) -> None:
             for seed in some:
                 try:
                     report = campaign.play(script(seed))
-                except Broken as broken:
-                    again = f"play it again: FAULT_SEED={seed} FAULT_ROUNDS=1 make test-faults"
-                    raise Broken(f"round {seed}: {broken}\n{script(seed)}\n{campaign.evidence()}\n{again}") from broken
+                except Exception as broken:  # whatever it is, the seed and what the nodes say must be told
+                    start = max(seeds[0], number * ROUNDS_OF_A_MESH)
+                    again = (
+                        f"play it again: FAULT_SEED={seed} FAULT_ROUNDS=1 make test-faults; on a mesh as old as this one: "
+                        f"FAULT_SEED={start} FAULT_ROUNDS={seed - start + 1}"
+                    )
+                    why = str(broken) if isinstance(broken, Broken) else traceback.format_exc()
+                    raise Broken(f"round {seed}: {why}\n{script(seed)}\n{campaign.evidence()}\n{again}") from broken
                 reasons, died = reasons + report.told, died + report.died
                 closed += report.closed_after
                 print(report, flush=True)

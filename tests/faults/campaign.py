@@ -61,8 +61,9 @@ class Report:
 class Campaign:
     """A mesh on a lab of its own."""
 
-    def __init__(self, lab: Lab, nodes: Sequence[Member], topology: Topology, patience: float) -> None:
+    def __init__(self, lab: Lab, nodes: Sequence[Member], topology: Topology, folder: Path, patience: float) -> None:
         self._lab, self._members, self._topology, self._patience = lab, nodes, topology, patience
+        self._folder = folder
         self._witness = Witness()
         self._disks_lost: set[int] = set()
 
@@ -120,8 +121,8 @@ class Campaign:
             member.end(signal.SIGTERM)
             if member.mistakes():
                 raise Broken(f"{member.name} has made mistakes: {member.mistakes()[:3]}")
-            if found := list(holding(member.home.path.parent.parent)):
-                raise Broken(f"plain text of a memory stands in {found}")
+        if found := list(holding(self._folder)):
+            raise Broken(f"plain text of a memory stands in {found}")
 
     # --- what must become true
 
@@ -229,7 +230,7 @@ def mesh(
                 one.launch()
             for one in nodes:
                 one.await_ready()
-            yield Campaign(lab, nodes, topology, patience)
+            yield Campaign(lab, nodes, topology, folder, patience)
         finally:
             for one in nodes:
                 one.close()

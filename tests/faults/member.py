@@ -1,5 +1,4 @@
-"""One node under test: its own process on a host of its own, its folder on a small disk of its own, and all that can
-befall it."""
+"""One node under test: its own process on a host of its own, its store on a small disk, and all that can befall it."""
 
 import http.client
 import json
@@ -18,7 +17,6 @@ from typing import Any
 
 from netns import Host, die_with_parent, mount_small_disk, unmount
 
-from node import config as configuration
 from node import passphrase, setup
 from node.config import PeerConfig
 from node.files import write_kept, write_private
@@ -90,10 +88,11 @@ class Member:
 
     def __init__(self, name: str, host: Host, folder: Path, ca: tuple[Path, Path] | None, sabotage: str | None) -> None:
         self.name, self.host, self.place = name, host, host.number - 1
-        self._disk = folder / name
+        self._disk = folder / f"{name}.disk"
         self._disk.mkdir()
         mount_small_disk(str(self._disk), DISK)
-        self.home = Home(self._disk / "home")
+        self._store = self._disk / "store.db"
+        self.home = Home(folder / name)
         self.log = folder / f"{name}.log"
         self._clock = folder / f"{name}.clock"
         self._clock.write_bytes(bytes(8))
@@ -101,6 +100,7 @@ class Member:
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("AI_MEMORY_")},
             **SETTINGS,
+            "AI_MEMORY_STORE_PATH": str(self._store),
             "AI_MEMORY_FEDERATION_LISTEN": f"{host.address}:{FEDERATION_PORT}",
             "PYTHONPATH": f"{INSIDE}{os.pathsep}{ROOT}",
             "FAULT_CLOCK": str(self._clock),
@@ -208,10 +208,6 @@ class Member:
     def _secret(self) -> str:
         return passphrase.from_file(self.home.passphrase)
 
-    @property
-    def _store(self) -> Path:
-        return self.home.store(configuration.load(self.home.config, {}))
-
     def copy_store(self) -> None:
         """A consistent copy, to be put back later."""
         self._copy.unlink(missing_ok=True)
@@ -219,7 +215,7 @@ class Member:
 
     def wipe_store(self) -> None:
         """As a new disk would be. The process must have ended."""
-        for path in self.home.path.glob("store.db*"):
+        for path in self._disk.glob("store.db*"):
             path.unlink()
 
     def restore_store(self) -> None:
