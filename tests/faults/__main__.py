@@ -52,7 +52,7 @@ def _play(seeds: Sequence[int], folder: Path) -> None:
                 except Exception as broken:  # whatever it is, the seed and what the nodes say must be told
                     start = max(seeds[0], number * ROUNDS_OF_A_MESH)
                     again = (
-                        f"play it again: FAULT_SEED={seed} FAULT_ROUNDS=1 make test-faults; on a mesh as old as this one: "
+                        f"play it again: FAULT_SEED={seed} FAULT_ROUNDS=1 make test-faults; on a mesh as old as this: "
                         f"FAULT_SEED={start} FAULT_ROUNDS={seed - start + 1}"
                     )
                     why = str(broken) if isinstance(broken, Broken) else traceback.format_exc()
