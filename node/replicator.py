@@ -27,6 +27,9 @@ INLINE_BYTES = 16_384
 MAX_PUT_OFF = 256
 """Numbers that a receiver's cursor may lag behind while there is nothing to tell it."""
 
+SMALLEST_PAGE = 65_536
+LEAST_SHARE = 1 / 512
+
 log = structlog.get_logger("sync")
 
 
@@ -36,6 +39,10 @@ class Limits:
 
     records: int = 500
     bytes: int = 4 * 2**20
+
+    def shared(self, share: float) -> "Limits":
+        """A part of it, but at least one record."""
+        return Limits(max(1, int(self.records * share)), max(SMALLEST_PAGE, int(self.bytes * share)))
 
 
 class _FailedError(Exception):
@@ -84,6 +91,7 @@ class Replicator:
         self._dialer = dialer
         self._agent = agent
         self._limits = limits
+        self._share = dict.fromkeys(Action, 1.0)  # of a whole page: what gets through in time
         self._explain = explain
         self._loop = asyncio.get_running_loop()
         self._running = False
@@ -163,9 +171,16 @@ class Replicator:
 
     def _fail(self, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:
         before = self.machine.trouble
+        if code == "timeout":
+            # A slow link would never get a whole page through, however often it was tried.
+            self._share[action] = max(LEAST_SHARE, self._share[action] / 2)
         self.machine.failed(time.monotonic(), action, code, text, retry_after)
         if before is None or before.code != code:  # once per kind of trouble, not once per attempt
             log.warning("sync.failed", peer=self.peer.name, action=action.value, code=code, reason=text)
+
+    def _got_through(self, action: Action) -> None:
+        """A page with something in it arrived in time: the next may be larger."""
+        self._share[action] = min(1.0, self._share[action] * 2)
 
     # --- push
 
@@ -183,6 +198,8 @@ class Replicator:
 
     async def _send(self, body: bytes, cut: Cut | None) -> None:
         answer = wire.decode_answer(self._checked(await self._dialer.post(PUSH, body)))
+        if cut is not None and not cut.page.is_empty:
+            self._got_through(Action.PUSH)
         self._note_refusals(answer)
         wanted = answer.wanted
         if cut is not None and answer.have == cut.to:
@@ -199,13 +216,15 @@ class Replicator:
 
     async def _pull(self) -> None:
         cursor, life = self._exchange.last_held(self.peer.fingerprint), self._exchange.life
-        query = {"limit": str(self._limits.records), "for": life}
+        query = {"limit": str(self._limits.shared(self._share[Action.PULL]).records), "for": life}
         if cursor is not None:
             query["cursor"] = cursor
         body = self._checked(await self._dialer.get(SINCE, query))
         incoming = await _decoded(body, self.peer.fingerprint, cursor, life)
         for refused in incoming.refused:
             self._note_refusal(wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail), "this node")
+        if incoming.versions:
+            self._got_through(Action.PULL)
         taken = await self._exchange.receive(incoming)
         more = incoming.more and (taken.moved or not taken.full)
         self.machine.pull_done(time.monotonic(), more)
@@ -213,14 +232,15 @@ class Replicator:
     # --- both
 
     def _ask(self, cursor: str | None, life: str, wanted: frozenset[bytes]) -> Ask:
+        limits = self._limits.shared(self._share[Action.PUSH])
         return Ask(
             self.peer.fingerprint,
             cursor,
             life,
             self.peer.read,
             self._exchange.book.policy(self.peer.fingerprint),
-            self._limits.records,
-            self._limits.bytes,
+            limits.records,
+            limits.bytes,
             True,
             wanted,
         )

@@ -17,6 +17,8 @@ from tests.faults.witness import Clock, Seen, Witness, Written
 
 BULK = 40
 PROBE_EVERY = 0.25
+MOST_BALLAST = 24
+"""On one node in one round, lest the disks of the others fill up."""
 BALLAST = 60_000
 """Bytes of one memory that is meant to find a full disk."""
 
@@ -69,6 +71,7 @@ class Pen(threading.Thread):
         self._clients = [Client(one.host) for one in members]
         self._enough = threading.Event()
         self._numbers = itertools.count()
+        self._ballast = [0] * len(members)
         self.lock = threading.Lock()
         """Held while a write is under way."""
         self.counts = dict.fromkeys(("acknowledged", "in doubt", "refused"), 0)
@@ -98,8 +101,10 @@ class Pen(threading.Thread):
             raise self.error
 
     def _probe(self, node: int) -> Write:
-        kind = "ballast" if self._world.full - {node} else "put"
-        return Write(0.0, node, kind, f"{self.seed_name}/a", f"probe {node} {next(self._numbers) % 8}")
+        number = next(self._numbers)
+        kind = "ballast" if self._world.full - {node} and self._ballast[node] < MOST_BALLAST else "put"
+        self._ballast[node] += kind == "ballast"
+        return Write(0.0, node, kind, f"{self.seed_name}/a", f"probe {node} {number % 8}")
 
     def _write(self, write: Write) -> None:
         if write.node in self._world.stopped | self._world.paused:
@@ -158,7 +163,7 @@ class Pen(threading.Thread):
             written.clock = next((one.clock for one in after if one.token == token), None)
 
     def _bulk(self, client: Client, write: Write) -> None:
-        number, size = next(self._numbers), 8 if write.kind == "ballast" else BULK
+        number, size = next(self._numbers), 3 if write.kind == "ballast" else BULK
         filling = "x" * (BALLAST if write.kind == "ballast" else 200)
         tokens = [f"{self.seed_name}-{number}.{index} of {self._members[write.node].name}" for index in range(size)]
         bodies = [

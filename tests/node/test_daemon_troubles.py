@@ -1,13 +1,16 @@
 """A running node whose own disk or clock is wrong: its `sync status` and that of its peers say so."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from certs import Mesh
-from nodes import BRISK, eventually, failing, has, in_step, pair, serving, status_of, titles, write
+from nodes import BRISK, eventually, failing, has, in_step, pair, peer, serving, status_of, titles, write
 
 from node.daemon import Daemon
+from node.dialer import Answer, Dialer
 from node.exchange import Exchange
+from node.replicator import Limits
 from node.store.errors import StoreError, StoreFull, StoreReadOnly
 from node.timekeeper import _wall_us
 from sync.moment import SECOND
@@ -81,3 +84,39 @@ async def test_what_waits_for_its_time_is_told_on_both_sides(mesh: Mesh) -> None
         await eventually(has(b, "from now", "from the future"))
         assert (await status_of(b, "a"))["waiting"] == 0
         assert "ahead of" not in (await status_of(b, "a"))["reason"]
+
+
+async def test_a_link_too_slow_for_a_page_gets_smaller_ones(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never gets through in the time of one request is asked for, and sent, in ever smaller parts."""
+    for lane in ("get", "post"):
+        monkeypatch.setattr(Dialer, lane, slow(getattr(Dialer, lane)))
+    place_a, place_b = pair(mesh, BRISK)
+    place_b.configure(peer("a", place_a.fingerprint))  # b never calls: a fetches and sends
+    async with serving(place_b) as [(_, b)]:
+        await write(b, *(f"of b {number}" for number in range(40)))
+        async with serving(place_a) as [(_, a)]:
+            await eventually(has(a, *(f"of b {number}" for number in range(40))))
+            await write(a, *(f"of a {number}" for number in range(40)))
+            await eventually(has(b, *(f"of a {number}" for number in range(40))))
+
+
+async def test_without_smaller_pages_a_slow_link_never_gets_on(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: with whole pages, each attempt fails as the one before it."""
+    monkeypatch.setattr(Limits, "shared", lambda self, share: self)
+    monkeypatch.setattr("nodes.eventually.__defaults__", (2.0,))
+    with pytest.raises(TimeoutError):
+        await test_a_link_too_slow_for_a_page_gets_smaller_ones(mesh, monkeypatch)
+
+
+def slow(request: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
+    """Requests over a link that gets less than 10 kB through in the time of one."""
+
+    async def limited(self: Dialer, path: str, sent: Any) -> Answer:
+        if isinstance(sent, bytes) and len(sent) > 10_000:
+            raise TimeoutError
+        answer = await request(self, path, sent)
+        if len(answer.body) > 10_000:
+            raise TimeoutError
+        return answer
+
+    return limited
