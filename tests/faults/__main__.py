@@ -60,7 +60,10 @@ def _play(seeds: Sequence[int], folder: Path) -> None:
                 reasons, died = reasons + report.told, died + report.died
                 closed += report.closed_after
                 print(report, flush=True)
-            campaign.finish()
+            try:
+                campaign.finish()
+            except Broken as broken:
+                raise Broken(f"after round {seed}, the last of its mesh: {broken}") from broken
             arrivals += campaign.by_arrival
     print(
         f"{len(seeds)} rounds in {time.monotonic() - began:.0f} s: nothing lost, all alike, {reasons} reasons told; "
