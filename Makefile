@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.locked
 
-.PHONY: test lint types unit demo bench test-mesh env clean lock
+.PHONY: test lint types unit demo bench test-mesh test-faults env clean lock
 
 test: lint types unit
 
@@ -26,6 +26,10 @@ demo: $(STAMP)
 # 60,000 memories over three nodes, each killed with -9 in the middle of pushes, twenty times over; restores.
 test-mesh: $(STAMP)
 	MESH_RECORDS=60000 MESH_KILLS=20 $(BIN)/python -m pytest -q -s --timeout 1500 tests/mesh
+
+# 200 seeded rounds of faults over network namespaces with delay and loss; Linux and root. Again: FAULT_SEED=7 FAULT_ROUNDS=1.
+test-faults: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python -m tests.faults
 
 # One run, one table: each figure beside the limit of its parts.
 bench: $(STAMP)

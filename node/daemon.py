@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -31,6 +31,7 @@ from node.replicator import Replicator
 from node.store import Store
 from node.store.errors import StoreError
 from node.timekeeper import Timekeeper
+from sync import moment
 from sync.peer import Pace
 from sync.ports import Position
 from sync.scope import Globs
@@ -217,7 +218,7 @@ class Daemon:
     async def status(self) -> dict[str, Any]:
         """Everything that `sync status` shows."""
         position = self.store.position
-        conflicts = await self.store.reader.run(lambda reader: reader.conflict_count())
+        conflicts, waiting = await self.store.reader.run(lambda reader: (reader.conflict_count(), reader.waiting()))
         return {
             "node": self.config.name,
             "fingerprint": self.gate.own_fingerprint.text,
@@ -227,13 +228,25 @@ class Daemon:
             "feed": position.number,
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
-            "peers": self.links.status(self.book, position.number),
+            "peers": [self._with_waiting(one, waiting) for one in self.links.status(self.book, position.number)],
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
                  "detail": alarm.detail, "at": at // 1_000_000}
                 for alarm, at in self.exchange.alarms.values()
             ],
         }  # fmt: skip
+
+    def _with_waiting(self, entry: dict[str, Any], waiting: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
+        """A peer's entry, and what came from it that nobody can read yet: in step alone would hide it."""
+        count, latest = waiting.get(entry["fingerprint"], (0, ""))
+        if not count:
+            return entry | {"waiting": 0}
+        ahead = (moment.microseconds(latest) - self.clock.now()) // moment.SECOND
+        told = (
+            f"{entry['reason']}; {count} that came from it wait, their times are up to {ahead} s ahead of this node's "
+            "clock: set the clock that is wrong"
+        )
+        return entry | {"waiting": count, "reason": told}
 
     # --- peers
 
