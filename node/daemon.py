@@ -17,7 +17,7 @@ from node import config as configuration
 from node.api.federation import Federation
 from node.api.local import Local
 from node.api.serving import Runner
-from node.config import Address, Config, ConfigError, PeerConfig
+from node.config import Config, ConfigError, PeerConfig
 from node.dialer import Dialer
 from node.door import Door
 from node.exchange import Exchange, new_engine
@@ -187,7 +187,8 @@ class Daemon:
             self.status,
             max_body=self.config["local", "max_body"],
             api_key=from_file(self.home.under(key_file)) if key_file else None,
-            any_host=self.config["local", "allow_non_loopback"],
+            any_host=self.config["local", "allow_non_loopback"] and not self.config["local", "hosts"],
+            hosts=self.config["local", "hosts"],
         )
         runner = Runner(local.application())
         await runner.setup()
@@ -199,7 +200,7 @@ class Daemon:
             await runner.cleanup()
             raise ConfigError([f"[local] listen {address.text}: {error.strerror}; name another address"]) from None
         port = runner.addresses[0][1]
-        self.local_url = f"http://{Address(address.host, port).text}"
+        self.local_url = f"http://{address.from_here(port).text}"
         self.tell_where()
         return runner
 
