@@ -1,10 +1,10 @@
 """A whole mesh's folders, made in one place: one CA, a folder for each node with a key of its own, all paired.
 
-    FOLDER/ca/      ca.pem, ca.key, and `paired`: the nodes that were paired from here, by name
+    FOLDER/ca/      ca.pem, ca.key, and `members.json`: the nodes that were paired from here
     FOLDER/NAME/    what `ai-memory init` makes, the passphrase of its store and an API key among it
 
-Each node's folder then goes to where that node runs; `FOLDER/ca` goes to none of them. A node that is in `paired` is
-never paired again unasked: whom an operator has shut out stays out, however often this runs.
+Each node's folder then goes to where that node runs; `FOLDER/ca` goes to none of them. A node that is among
+them is never paired again unasked: whom an operator has shut out stays out, however often this runs.
 """
 
 import secrets
@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import msgspec
 
 from node import config as configuration
 from node import setup
@@ -24,8 +26,8 @@ from tls.fingerprint import Fingerprint
 
 CA = "ca"
 API_KEY = "api-key"
-PAIRED = "paired"
-_LOST = "{folder}: no node there, but {name} was paired before; to make and pair it anew: --renew {name}"
+MEMBERS = "members.json"
+_LOST = "{folder}: no node there, but {name} was paired before; to make and pair it anew: `ai-memory mesh renew`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,34 @@ def make(folder: Path, members: Sequence[Member], renew: Collection[str] = ()) -
     faults = list(_faults(members, renew))
     if faults:
         raise ConfigError(faults)
-    ledger = folder / CA / PAIRED
-    paired = set(ledger.read_text(encoding="utf-8").splitlines()) if ledger.exists() else set()
-    new = [one for one in members if one.name not in paired or one.name in renew]
+    known = paired(folder)
+    new = [one for one in members if one.name not in known or one.name in renew]
     gone = [one for one in members if one not in new and not Home(folder / one.name).config.exists()]
     if gone:
         raise ConfigError([_LOST.format(folder=folder / one.name, name=one.name) for one in gone])
     authority = _authority(folder / CA)
     for one in new:
-        _make(folder, one, authority, is_renewed=one.name in renew and one.name in paired)
+        _make(folder, one, authority, is_renewed=one.name in renew and one.name in known)
     for one in members:
         for other in members:
             if other is not one and not other.is_stranger and (one in new or other in new):
                 _know(Home(folder / one.name), other, _fingerprint(folder, other))
     if new:
-        names = sorted(paired | {one.name for one in new})
-        write_kept(ledger, "".join(f"{name}\n" for name in names).encode())  # last: what is in it is complete
+        everybody = known | {one.name: one for one in new}
+        note = msgspec.json.format(msgspec.json.encode(list(everybody.values())))
+        write_kept(folder / CA / MEMBERS, note + b"\n")  # last: who is in it is paired
     return tuple(Standing(one, folder / one.name, _fingerprint(folder, one), one in new) for one in members)
+
+
+def paired(folder: Path) -> dict[str, Member]:
+    """Whom this folder's mesh has, by name. Raises ConfigError."""
+    note = folder / CA / MEMBERS
+    if not note.exists():
+        return {}
+    try:
+        return {one.name: one for one in msgspec.json.decode(note.read_bytes(), type=list[Member])}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ConfigError([f"{note}: not what `ai-memory mesh init` wrote; put it back from a copy"]) from None
 
 
 def _faults(members: Sequence[Member], renew: Collection[str]) -> list[str]:

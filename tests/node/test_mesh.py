@@ -90,7 +90,7 @@ def test_without_the_note_of_who_was_paired_it_would_come_back(tmp_path: Path) -
     """Negative control: the note is what keeps a removed peer out."""
     mesh.make(tmp_path, MEMBERS)
     setup.remove_peer(Home(tmp_path / "a"), "b")
-    (tmp_path / "ca" / "paired").unlink()
+    (tmp_path / "ca" / "members.json").unlink()
     mesh.make(tmp_path, MEMBERS)
     assert knows(tmp_path, "a") == {"b", "c"}
 
@@ -108,7 +108,7 @@ def test_a_node_that_joins_is_paired_with_all(tmp_path: Path) -> None:
 def test_an_interrupted_run_is_completed(tmp_path: Path, lost: str | None) -> None:
     """Whatever was written when the power failed, the next run ends with the whole mesh."""
     mesh.make(tmp_path, (A, B))
-    (tmp_path / "ca" / "paired").unlink()
+    (tmp_path / "ca" / "members.json").unlink()
     setup.remove_peer(Home(tmp_path / "a"), "b")
     if lost is not None:
         for name in (lost, "config.toml"):  # `init` writes the configuration last
@@ -136,7 +136,7 @@ def test_a_lost_folder_is_an_error_until_it_is_asked_for(tmp_path: Path) -> None
     mesh.make(tmp_path, MEMBERS)
     for path in (tmp_path / "b").iterdir():
         path.unlink()
-    with pytest.raises(ConfigError, match="b was paired before; to make and pair it anew: --renew b"):
+    with pytest.raises(ConfigError, match="b was paired before; to make and pair it anew: `ai-memory mesh renew`"):
         mesh.make(tmp_path, MEMBERS)
     mesh.make(tmp_path, MEMBERS, renew=["b"])
     assert knows(tmp_path, "b") == {"a", "c"}
@@ -164,3 +164,11 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=said):
         mesh.make(tmp_path, members, renew)
     assert contents(tmp_path) == {}
+
+
+def test_a_note_that_is_none_is_refused(tmp_path: Path) -> None:
+    """Without knowing who was paired, nobody is."""
+    mesh.make(tmp_path, (A, B))
+    (tmp_path / "ca" / "members.json").write_text("a\nb\n")
+    with pytest.raises(ConfigError, match="members.json: not what `ai-memory mesh init` wrote"):
+        mesh.make(tmp_path, (A, B))

@@ -39,3 +39,21 @@ def test_a_mesh_of_one_is_refused(tmp_path: Path) -> None:
     ran = run("mesh", "init", str(tmp_path), *NODES[:2])
     assert (ran.code, ran.out) == (2, "")
     assert "fewer than 2 nodes" in ran.err
+
+
+def test_mesh_renew_needs_nothing_but_the_name(tmp_path: Path) -> None:
+    """Who belongs to the mesh stands in its folder; only the one that is named changes."""
+    before = run("mesh", "init", str(tmp_path), *NODES, "--stranger", "guest=guest.local:9443", "--json").json
+    after = run("mesh", "renew", str(tmp_path), "laptop", "--json").json
+    assert [one["new"] for one in after] == [False, True, False]
+    assert [a["fingerprint"] == b["fingerprint"] for a, b in zip(after, before, strict=True)] == [True, False, True]
+    assert [one["url"] for one in after] == [one["url"] for one in before]
+
+
+def test_mesh_renew_knows_whom_it_can_renew(tmp_path: Path) -> None:
+    """An unknown name is told apart from a mesh that is not there."""
+    assert "known are: none" in run("mesh", "renew", str(tmp_path), "desk").err
+    run("mesh", "init", str(tmp_path), *NODES)
+    ran = run("mesh", "renew", str(tmp_path), "attic", "--json")
+    assert (ran.code, ran.error["code"]) == (1, "not_found")
+    assert "known are: desk, laptop" in ran.error["error"]
