@@ -22,7 +22,7 @@ from node.dialer import Dialer
 from node.door import Door
 from node.exchange import Exchange, new_engine
 from node.home import Home
-from node.links import Links
+from node.links import Links, with_waiting
 from node.memories import Memories
 from node.passphrase import from_file
 from node.peers import Peer, PeerBook
@@ -218,7 +218,7 @@ class Daemon:
     async def status(self) -> dict[str, Any]:
         """Everything that `sync status` shows."""
         position = self.store.position
-        conflicts = await self.store.reader.run(lambda reader: reader.conflict_count())
+        conflicts, waiting = await self.store.reader.run(lambda reader: (reader.conflict_count(), reader.waiting()))
         return {
             "node": self.config.name,
             "fingerprint": self.gate.own_fingerprint.text,
@@ -228,7 +228,7 @@ class Daemon:
             "feed": position.number,
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
-            "peers": self.links.status(self.book, position.number),
+            "peers": with_waiting(self.links.status(self.book, position.number), waiting, self.clock.now()),
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
                  "detail": alarm.detail, "at": at // 1_000_000}

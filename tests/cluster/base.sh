@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# A base image for the Dockerfile out of what this machine has, for where no registry can be reached: base.sh TAG
+# A base image for the Dockerfile out of what this machine has, for where no registry can be reached: base.sh TAG [LABEL]
 #
 # From a Python of pyenv (no network), or else from Debian's packages (whatever sources apt has here).
 # Either way: a Python with pip and venv, the C library, a shell, the few tools that the Dockerfile uses, and the
 # certificate authorities that this machine trusts.
 set -euo pipefail
-tag=${1:?usage: base.sh TAG}
+tag=${1:?usage: base.sh TAG [LABEL]}
+label=${2:-local=1}
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 tools="sh cat ls mkdir rm cp mv ln chmod chown sleep echo id env true date touch tail head grep uname"
@@ -70,4 +71,4 @@ if python=$(python_of_pyenv); then from_pyenv "$python"; else from_debian; fi
 printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
 printf 'root:x:0:\n' >"$root/etc/group"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-tar -C "$root" -c . | docker import -c 'ENV PATH=/usr/local/bin:/usr/bin:/bin' -c 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' -c 'CMD ["python3"]' - "$tag" >/dev/null
+tar -C "$root" -c . | docker import -c 'ENV PATH=/usr/local/bin:/usr/bin:/bin' -c 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' -c 'CMD ["python3"]' -c "LABEL $label" - "$tag" >/dev/null

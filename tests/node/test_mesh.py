@@ -170,5 +170,5 @@ def test_a_note_that_is_none_is_refused(tmp_path: Path) -> None:
     """Without knowing who was paired, nobody is."""
     mesh.make(tmp_path, (A, B))
     (tmp_path / "ca" / "members.json").write_text("a\nb\n")
-    with pytest.raises(ConfigError, match="members.json: not what `ai-memory mesh init` wrote"):
+    with pytest.raises(ConfigError, match=r"members\.json: not what `ai-memory mesh init` wrote"):
         mesh.make(tmp_path, (A, B))
