@@ -24,7 +24,7 @@ PUBLIC_BASE = "python:3.12-slim-bookworm"
 CONTEXT = ("Dockerfile", ".dockerignore", "compose.yaml", "pyproject.toml", "README.md", "LICENSE",
            "requirements.lock", "build.lock", "node", "sync", "tls")  # fmt: skip
 NODES = ("a", "b", "c")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which a wait that should end by itself is given up."""
 KILL = "import json, os, signal; os.kill(json.load(open('/node/run.json'))['pid'], signal.SIGKILL)"
 
