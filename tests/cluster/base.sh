@@ -9,7 +9,7 @@ tag=${1:?usage: base.sh TAG [LABEL]}
 label=${2:-local=1}
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
-tools="sh cat ls mkdir rm cp mv ln chmod chown sleep echo id env true date touch tail head grep uname"
+tools="sh cat ls mkdir rm cp mv ln chmod chown sleep echo id env tar true date touch tail head grep uname"
 # Not linked by Python itself: name look-ups, and what wheels were linked with on older systems.
 extra="libnss_dns.so.2 libnss_files.so.2 libgcc_s.so.1 libstdc++.so.6 librt.so.1 libpthread.so.0 libdl.so.2 libutil.so.1 libm.so.6 libresolv.so.2 libanl.so.1"
 
@@ -61,7 +61,7 @@ from_debian() {
     command -v mmdebstrap >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends mmdebstrap; }
     apt-get indextargets --format "$format" 'Created-By: Packages' >"$sources"
     [ -s "$sources" ] || { apt-get update -q && apt-get indextargets --format "$format" 'Created-By: Packages' >"$sources"; }
-    mmdebstrap -q --mode=root --variant=extract --include=base-files,dash,coreutils,libc-bin,grep,sed,python3,python3-venv,python3-pip-whl,python3-setuptools-whl,ca-certificates,netbase,libgcc-s1,libstdc++6 \
+    mmdebstrap -q --mode=root --variant=extract --include=base-files,dash,coreutils,tar,libc-bin,grep,sed,python3,python3-venv,python3-pip-whl,python3-setuptools-whl,ca-certificates,netbase,libgcc-s1,libstdc++6 \
         "$suite" - - <"$sources" | tar -C "$root" -xf -
     rm -rf "$sources" "$root/etc/apt"
     mkdir -p "$root/etc/ssl/certs"

@@ -19,11 +19,18 @@ write_kept(Path('/mesh/b/node.pem'), made.cert_pem)
 
 
 def test_a_certificate_rotated(cluster: Cluster) -> None:
-    """Unannounced, both sides say what is wrong, each from where it stands; announced to all, they go on."""
+    """Unannounced, both sides say what is wrong, each from where it stands; announced to all, they go on.
+
+    Who calls it keeps the connection that it has (SECURITY.md, *A living connection*), so b is started anew.
+    """
     a, b, c = cluster.nodes
     before = b.status()["fingerprint"]
     with cluster.traffic():
         cluster.compose("run", "--rm", "--entrypoint", "python3", "pair", "-c", ISSUE)
+        for other in (a, c):
+            says(b, other.name, "refused")
+        cluster.compose("restart", "b")
+        b.wait_up()
         for other in (a, c):
             says(other, "b", "peer_untrusted")
             says(b, other.name, "refused")
