@@ -26,7 +26,7 @@ def test_a_certificate_rotated(cluster: Cluster) -> None:
     a, b, c = cluster.nodes
     before = b.status()["fingerprint"]
     with cluster.traffic():
-        cluster.compose("run", "--rm", "--entrypoint", "python3", "pair", "-c", ISSUE)
+        cluster.compose("run", "--rm", "-T", "--entrypoint", "python3", "pair", "-c", ISSUE)
         for other in (a, c):
             says(b, other.name, "refused")
         cluster.compose("restart", "b")
@@ -38,7 +38,7 @@ def test_a_certificate_rotated(cluster: Cluster) -> None:
         assert before not in line
         assert line in b.of("a")["reason"]  # what its operator has to send to the others
         cluster.some_more()
-        told = json.loads(cluster.compose("run", "--rm", "pair", "mesh", "renew", "/mesh", "b", "--json"))
+        told = json.loads(cluster.compose("run", "--rm", "-T", "pair", "mesh", "renew", "/mesh", "b", "--json"))
         assert [one["name"] for one in told if one["new"]] == ["b"]
         eventually(lambda: b.status()["fingerprint"] not in (before, line[:71]), "b has its third certificate")
         cluster.some_more()
