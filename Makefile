@@ -9,7 +9,6 @@ STAMP  := $(VENV)/.locked
 COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
-export MESH_BASE MESH_IMAGE
 
 .PHONY: test lint types unit demo bench test-mesh env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
 
