@@ -37,7 +37,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def agreement(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[None]:
     """Around every test: it begins and ends with nodes that agree, and with all that was acknowledged."""
     cluster.restore()
-    cluster.agree()
     with cluster.timed(request.node.name.removeprefix("test_")):
         yield
         cluster.agree()

@@ -64,7 +64,9 @@ class ClusterNode:
 
     @property
     def container(self) -> str:
-        return self.cluster.compose("ps", "-q", self.name).strip()
+        of = ("project", self.cluster.project), ("service", self.name), ("oneoff", "False")
+        filters = [text for key, value in of for text in ("--filter", f"label=com.docker.compose.{key}={value}")]
+        return docker("ps", "-aq", *filters)
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and answer. Raises OSError or HTTPException where none comes."""
@@ -248,9 +250,12 @@ class Cluster:
         """All nodes as they should be, whatever the test before left: one failure must not look like twelve."""
         for one in self.nodes:
             one.set_clock(0)
+        if self._is_settled():
+            return
         self.up("--no-deps", *NODES)
         for one in self.nodes:
             one.wait_up()
+        self.agree()
 
     def replace(self, node: ClusterNode) -> None:
         """Its container goes, and a new one comes."""
