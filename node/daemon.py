@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -17,12 +17,12 @@ from node import config as configuration
 from node.api.federation import Federation
 from node.api.local import Local
 from node.api.serving import Runner
-from node.config import Address, Config, ConfigError, PeerConfig
+from node.config import Config, ConfigError, PeerConfig
 from node.dialer import Dialer
 from node.door import Door
 from node.exchange import Exchange, new_engine
 from node.home import Home
-from node.links import Links
+from node.links import Links, with_waiting
 from node.memories import Memories
 from node.passphrase import from_file
 from node.peers import Peer, PeerBook
@@ -31,7 +31,6 @@ from node.replicator import Replicator
 from node.store import Store
 from node.store.errors import StoreError
 from node.timekeeper import Timekeeper
-from sync import moment
 from sync.peer import Pace
 from sync.ports import Position
 from sync.scope import Globs
@@ -188,7 +187,8 @@ class Daemon:
             self.status,
             max_body=self.config["local", "max_body"],
             api_key=from_file(self.home.under(key_file)) if key_file else None,
-            any_host=self.config["local", "allow_non_loopback"],
+            any_host=self.config["local", "allow_non_loopback"] and not self.config["local", "hosts"],
+            hosts=self.config["local", "hosts"],
         )
         runner = Runner(local.application())
         await runner.setup()
@@ -200,7 +200,7 @@ class Daemon:
             await runner.cleanup()
             raise ConfigError([f"[local] listen {address.text}: {error.strerror}; name another address"]) from None
         port = runner.addresses[0][1]
-        self.local_url = f"http://{Address(address.host, port).text}"
+        self.local_url = f"http://{address.from_here(port).text}"
         self.tell_where()
         return runner
 
@@ -228,25 +228,13 @@ class Daemon:
             "feed": position.number,
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
-            "peers": [self._with_waiting(one, waiting) for one in self.links.status(self.book, position.number)],
+            "peers": with_waiting(self.links.status(self.book, position.number), waiting, self.clock.now()),
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
                  "detail": alarm.detail, "at": at // 1_000_000}
                 for alarm, at in self.exchange.alarms.values()
             ],
         }  # fmt: skip
-
-    def _with_waiting(self, entry: dict[str, Any], waiting: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
-        """A peer's entry, and what came from it that nobody can read yet: in step alone would hide it."""
-        count, latest = waiting.get(entry["fingerprint"], (0, ""))
-        if not count:
-            return entry | {"waiting": 0}
-        ahead = (moment.microseconds(latest) - self.clock.now()) // moment.SECOND
-        told = (
-            f"{entry['reason']}; {count} that came from it wait, their times are up to {ahead} s ahead of this node's "
-            "clock: set the clock that is wrong"
-        )
-        return entry | {"waiting": count, "reason": told}
 
     # --- peers
 

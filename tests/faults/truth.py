@@ -78,7 +78,7 @@ RULES: tuple[Rule, ...] = (
     ("our clock is ahead of its", lambda w, o, p: _offset(w, o) > _offset(w, p),
      Truth(frozenset((None,)), "refused since the start, the last [0-2] s ago.*clock_skew: .* in the future")),
     ("its clock is ahead of ours", lambda w, o, p: _offset(w, p) > _offset(w, o),
-     Truth(frozenset((None,)), "ahead of this node's clock")),
+     Truth(frozenset(("clock_skew",)), "ahead of this node's clock")),
 )  # fmt: skip
 """The first that applies counts."""
 
