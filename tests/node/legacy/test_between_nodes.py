@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from certs import Mesh
 from lines import Caller
 from nodes import Place, eventually, local, peer
@@ -13,6 +14,7 @@ from older import NAMESPACE, QUICK
 from rust_daemon import V063, RustDaemon
 
 from node.daemon import Daemon
+from node.legacy import replicator
 
 
 @dataclass
@@ -77,8 +79,12 @@ async def test_two_nodes_that_meet_only_at_a_daemon_agree(mesh: Mesh) -> None:
         assert three.old.complaints == []
 
 
-async def test_two_linked_nodes_and_a_daemon_agree(mesh: Mesh) -> None:
-    """Everything arrives twice, by both ways; what a client of the daemon writes is one version on both nodes."""
+async def test_two_linked_nodes_and_a_daemon_agree(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything arrives twice, by both ways; what a client of the daemon writes is one version on both nodes.
+
+    Its rows are old ones that appear while newer ones are read: the slow reading of everything finds them.
+    """
+    monkeypatch.setattr(replicator, "SCAN_EVERY", 0.1)
     async with trio(mesh, linked=True) as three:
         for n in range(5):
             await three.at_a("POST", "/memories", body(f"a {n}", "of a"))
