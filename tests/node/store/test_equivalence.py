@@ -29,6 +29,7 @@ from sync import moment
 from sync.batch import Batch
 from sync.engine import Engine
 from sync.ports import FeedPage, FeedReader, Giver, Kept, Ledger, PageRequest, Waiting
+from sync.version import LINK_SEPARATOR
 
 HISTORIES = 14
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
@@ -171,7 +172,10 @@ class Mirror(SimStore):
         assert (self.sql.position, list(self.sql.lives)) == (self.position(), self.lives())
         occurring = {
             "conflict": any(len(kept) > 1 for kept in everything.values()),
-            "tombstone": any(kept[0].version.kind == "t" for kept in everything.values()),
+            **{
+                name: any(kept[0].version.kind == kind for kept in everything.values())
+                for name, kind in (("tombstone", "t"), ("link", "l"), ("unlink", "u"))
+            },
             "waiting": bool(self.waiting_all()),
             "between two parts": any(state.generation % 2 for state in self.peers()),
             "many lives": len(self.lives()) > 3,
@@ -213,6 +217,10 @@ def ledger_tells(ledger: Any, keys: Sequence[Any]) -> dict[str, Any]:
             (namespace, title): by_tag(ledger.titled(namespace, title))
             for namespace, title in itertools.product(NAMESPACES, (*TITLES, "no such title"))
         },
+        "links": {
+            source_id: sorted(ledger.links_from(source_id))
+            for source_id in sorted({record_id.partition(LINK_SEPARATOR)[0] for _, record_id in keys})
+        },
         "peers": peers,
         "peer": {peer: ledger.peer(peer) for peer in [*peers, "nobody"]},
         "waiting": sorted((one.peer, one.version.tag) for one in ledger.waiting(keys)),
@@ -253,7 +261,8 @@ def told_by(page: FeedPage) -> dict[str, Any]:
         return sorted(msgspec.json.encode(part, order="sorted") for part in msgspec.json.decode(b"[%b]" % joined))
 
     return {
-        "memories": parts(page.memories), "tombstones": parts(page.tombstones), "offers": parts(page.offers),
+        "memories": parts(page.memories), "tombstones": parts(page.tombstones), "links": parts(page.links),
+        "offers": parts(page.offers),
         "count": page.count, "last": page.last, "top": page.top, "head": page.head, "more": page.more,
         "earliest": page.earliest, "latest": page.latest,
     }  # fmt: skip
@@ -330,7 +339,18 @@ def play_all(folder: Path) -> set[str]:
 def test_both_stores_do_the_same_through_any_history(tmp_path: Path) -> None:
     """Writes, pages, restarts, forgeries, clock jumps, tasks that fail: position, versions, pages, peers are equal."""
     seen = play_all(tmp_path)
-    assert seen >= {"conflict", "tombstone", "waiting", "between two parts", "many lives", "tail", "offers", "nothing"}
+    assert seen >= {
+        "conflict",
+        "tombstone",
+        "link",
+        "unlink",
+        "waiting",
+        "between two parts",
+        "many lives",
+        "tail",
+        "offers",
+        "nothing",
+    }
 
 
 def _forgets_conflicts(ledger: SqlLedger, changes: Any) -> None:
@@ -349,6 +369,7 @@ SABOTAGE: dict[str, tuple[type, str, Any]] = {
     "nothing waits": (SqlLedger, "waiting", lambda ledger, keys: []),
     "what waited stays": (SqlLedger, "drop_waiting", lambda ledger, waiting: None),
     "renamed memories are not found": (SqlLedger, "titled", lambda ledger, namespace, title: []),
+    "links are not found": (SqlLedger, "links_from", lambda ledger, source_id: []),
     "givers are mixed up": (SqlLedger, "giver_id", lambda ledger, giver: 1),
     "the tail forgets nothing that was replaced": (Tail, "_forget", lambda tail, number: None),
 }
