@@ -207,6 +207,12 @@ def rows_with(run: Run, record_id: str) -> tuple[str, list[Any]]:
     return _among(run.numbers.get(record_id, ()), "key = ?", [id_key(record_id)])
 
 
+def rows_with_any(run: Run, ids: Sequence[str]) -> tuple[str, list[Any]]:
+    """As `rows_with`, of any of these ids; at least one."""
+    numbers = [number for record_id in ids for number in run.numbers.get(record_id, ())]
+    return _among(numbers, f"key IN ({','.join('?' * len(ids))})", [id_key(record_id) for record_id in ids])
+
+
 def rows_beginning(run: Run, prefix: str) -> tuple[str, list[Any]]:
     """A condition that the rows of all ids with this beginning meet, and others; its values."""
     raw = prefix.encode(errors="replace")[:_PREFIX]

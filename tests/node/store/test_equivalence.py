@@ -28,8 +28,9 @@ from node.store.tail import NotInTail, Tail
 from sync import moment
 from sync.batch import Batch
 from sync.engine import Engine
+from sync.link import ends
 from sync.ports import FeedPage, FeedReader, Giver, Kept, Ledger, PageRequest, Waiting
-from sync.version import LINK_SEPARATOR
+from sync.version import LINK_SEPARATOR, Version
 
 HISTORIES = 14
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
@@ -169,6 +170,11 @@ class Mirror(SimStore):
         ranked = [sorted(kept, key=lambda one: one.version.rank, reverse=True) for kept in everything.values()]
         assert plain(shown) == plain(ranked)
         assert tells == self._reader_tells(self)
+        ids = sorted({one for _, record_id in everything for one in record_id.split(LINK_SEPARATOR)[:2]})
+        linked = self.sql.reader.call(lambda reader: {one: reader.links(one, "", 1_000) for one in ids})
+        assert {one: {link.doc: link.missing for link in some} for one, some in linked.items()} == {
+            one: self._links_of(one) for one in ids
+        }
         assert (self.sql.position, list(self.sql.lives)) == (self.position(), self.lives())
         occurring = {
             "conflict": any(len(kept) > 1 for kept in everything.values()),
@@ -181,6 +187,21 @@ class Mirror(SimStore):
             "many lives": len(self.lives()) > 3,
         }
         self.seen |= {name for name, occurs in occurring.items() if occurs}
+
+    def _links_of(self, record_id: str) -> dict[bytes, str | None]:
+        """The documents of a memory's links, and which end is not here."""
+        winners = [kept[0].version for kept in self.everything().values()]
+        here = {one.id for one in winners if one.kind == "m"}
+        found: dict[str, Version] = {}
+        for one in sorted((one for one in winners if one.kind == "l"), key=lambda one: one.rank):
+            if record_id in ends(one.id)[:2]:
+                found[one.id] = one
+        names = ("source_id", "target_id")
+        lacking = {
+            one.id: [name for name, end in zip(names, ends(one.id), strict=False) if end not in {*here, record_id}]
+            for one in found.values()
+        }
+        return {one.doc: next(iter(lacking[one.id]), None) for one in found.values()}
 
     def _reader_tells(self, reader: FeedReader) -> dict[str, Any]:
         unknown = Giver("nobody", "0" * 16, 2)
