@@ -63,6 +63,8 @@ class LinkFields(msgspec.Struct, kw_only=True, frozen=True):
     valid_from: str | Unset | None = UNSET
     """RFC 3339, any offset; null takes it away."""
     valid_until: str | Unset | None = UNSET
+    agent_id: str | Unset | None = UNSET
+    """The writer; without it the caller's `X-Agent-Id`, or the node."""
 
 
 class _Kind(msgspec.Struct):
