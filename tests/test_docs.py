@@ -326,11 +326,12 @@ def test_a_broken_link_is_seen() -> None:
 
 
 def test_decisions_are_numbered_listed_and_whole() -> None:
-    """0001 and so on without a gap, each in the list under its own title, each with its four parts."""
+    """A number for each, each in the list under its own title, each with its four parts."""
     pages = sorted(DECISIONS.glob("[0-9]*.md"))
+    assert len({page.name[:4] for page in pages}) == len(pages)
     listed = []
-    for number, page in enumerate(pages, 1):
-        text = page.read_text()
+    for page in pages:
+        number, text = int(page.name[:4]), page.read_text()
         title = text.splitlines()[0].removeprefix(f"# {number:04}. ")
         assert page.name.startswith(f"{number:04}-") and title != text.splitlines()[0], page.name
         for part in ("Context", "Decision", "Consequences", "Rejected"):
