@@ -4,8 +4,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.locked
+# Containers: Compose as a plug-in of the client where it is one, else the program of its own. MESH_BASE names another
+# base image than the public one, MESH_IMAGE another name for the image.
+COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
+MESH_BASE  ?= python:3.12-slim-bookworm
+MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test lint types unit demo bench test-mesh env clean lock
+.PHONY: test lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
 
 test: lint types unit
 
@@ -27,6 +32,37 @@ demo: $(STAMP)
 test-mesh: $(STAMP)
 	MESH_RECORDS=60000 MESH_KILLS=20 $(BIN)/python -m pytest -q -s --timeout 1500 tests/mesh
 
+# 200 seeded rounds of faults over network namespaces with delay and loss; Linux and root. Again: FAULT_SEED=7 FAULT_ROUNDS=1.
+test-faults: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python -m tests.faults
+
+image:
+	docker build --build-arg BASE=$(MESH_BASE) -t $(MESH_IMAGE) .
+
+# For an image without the index: all its wheels, for the Python of the base image. `make image` uses the folder if it is there.
+wheelhouse: $(STAMP)
+	$(BIN)/python -m pip download -q --no-deps --require-hashes --only-binary :all: --python-version $(or $(WHEELS_FOR),3.12) -d wheelhouse -r requirements.lock -r build.lock
+
+# For an image without a registry: a base image out of what this machine has. Then: MESH_BASE=ai-memory-base:local make wheelhouse image
+base:
+	tests/cluster/base.sh ai-memory-base:local
+
+cluster-up:
+	$(COMPOSE) up -d --build
+
+# Stops and removes the containers; the volumes, and all that is in them, stay.
+cluster-down:
+	$(COMPOSE) --profile stranger down
+
+# Every node is asked, also where one says that somebody is not in step; the exit code is that of the last which did.
+cluster-status:
+	@result=0; for node in a b c; do $(COMPOSE) exec -T $$node ai-memory sync status || result=$$?; done; exit $$result
+
+# Three containers, everything that can befall them, and a ledger of what they acknowledged. Leaves nothing behind.
+test-cluster: $(STAMP)
+	tests/cluster/engine.sh
+	$(BIN)/python -m pytest -q -s --timeout 900 tests/cluster
+
 # One run, one table: each figure beside the limit of its parts.
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
@@ -45,6 +81,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --only-group build -o build.lock
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist wheelhouse .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,6 +56,10 @@ class Address:
     def text(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def from_here(self, port: int) -> "Address":
+        """Where a client on this machine reaches it: "all addresses" is none that anybody can be at."""
+        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), port)  # noqa: S104 - compared
+
 
 class Config:
     """A checked configuration. `config["section", "key"]` is the value of a setting; all are listed in `SETTINGS`."""

@@ -17,12 +17,12 @@ from node import config as configuration
 from node.api.federation import Federation
 from node.api.local import Local
 from node.api.serving import Runner
-from node.config import Address, Config, ConfigError, PeerConfig
+from node.config import Config, ConfigError, PeerConfig
 from node.dialer import Dialer
 from node.door import Door
 from node.exchange import Exchange, new_engine
 from node.home import Home
-from node.links import Links
+from node.links import Links, with_waiting
 from node.memories import Memories
 from node.passphrase import from_file
 from node.peers import Peer, PeerBook
@@ -187,7 +187,8 @@ class Daemon:
             self.status,
             max_body=self.config["local", "max_body"],
             api_key=from_file(self.home.under(key_file)) if key_file else None,
-            any_host=self.config["local", "allow_non_loopback"],
+            any_host=self.config["local", "allow_non_loopback"] and not self.config["local", "hosts"],
+            hosts=self.config["local", "hosts"],
         )
         runner = Runner(local.application())
         await runner.setup()
@@ -199,7 +200,7 @@ class Daemon:
             await runner.cleanup()
             raise ConfigError([f"[local] listen {address.text}: {error.strerror}; name another address"]) from None
         port = runner.addresses[0][1]
-        self.local_url = f"http://{Address(address.host, port).text}"
+        self.local_url = f"http://{address.from_here(port).text}"
         self.tell_where()
         return runner
 
@@ -217,7 +218,7 @@ class Daemon:
     async def status(self) -> dict[str, Any]:
         """Everything that `sync status` shows."""
         position = self.store.position
-        conflicts = await self.store.reader.run(lambda reader: reader.conflict_count())
+        conflicts, waiting = await self.store.reader.run(lambda reader: (reader.conflict_count(), reader.waiting()))
         return {
             "node": self.config.name,
             "fingerprint": self.gate.own_fingerprint.text,
@@ -227,7 +228,7 @@ class Daemon:
             "feed": position.number,
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
-            "peers": self.links.status(self.book, position.number),
+            "peers": with_waiting(self.links.status(self.book, position.number), waiting, self.clock.now()),
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
                  "detail": alarm.detail, "at": at // 1_000_000}

@@ -101,10 +101,10 @@ class Dialer:
         return self._session
 
     async def close(self) -> None:
-        """Close all connections to the peer."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Close all connections to the peer; a request that comes meanwhile opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
             await asyncio.sleep(0)  # lets the transports send their close_notify
 
 

@@ -45,9 +45,7 @@ class Door:
         """None while nothing listens."""
         if self._open is None:
             return None
-        host = self._address.host
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-        return f"https://{Address(host, self._open[0].port).text}"
+        return f"https://{self._address.from_here(self._open[0].port).text}"
 
     @property
     def connections(self) -> int:

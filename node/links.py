@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import structlog
 
 from node.peers import Peer, PeerBook
 from node.replicator import Replicator
+from sync import moment
 
 log = structlog.get_logger("node")
 
@@ -102,3 +103,27 @@ class Links:
         async with self._turn:
             await asyncio.gather(*(replicator.close() for replicator in self._replicators.values()))
             self._replicators.clear()
+
+
+def with_waiting(
+    peers: Sequence[Mapping[str, Any]], waiting: Mapping[str, tuple[int, str]], now: int
+) -> list[dict[str, Any]]:
+    """The entries of `Links.status`, each with how many changes of that peer lie in our future and wait.
+
+    A peer of whom some wait is not in step, although it did its part: one of the two clocks is wrong.
+    `waiting`: count and latest time by fingerprint; `now`: microseconds.
+    """
+    told = []
+    for peer in peers:
+        count, at = waiting.get(peer["fingerprint"], (0, ""))
+        entry = {**peer, "waiting": count}
+        if count and peer["code"] is None:
+            ahead = (moment.microseconds(at) - now) // moment.SECOND
+            entry["state"] = "behind" if peer["state"] == "in_step" else peer["state"]
+            entry["code"] = "clock_skew"
+            entry["reason"] = (
+                f"{peer['reason']}; {count} of its changes wait, their times are up to {ahead} s ahead of this node's"
+                " clock: set the clock that is wrong, here or there"
+            )
+        told.append(entry)
+    return told

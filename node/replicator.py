@@ -14,6 +14,7 @@ import structlog
 from node.dialer import Answer, AnswerTooLargeError, Dialer
 from node.exchange import Exchange
 from node.peers import Peer
+from node.store.errors import StoreError, StoreFull, StoreReadOnly
 from sync import wire
 from sync.errors import RemoteError
 from sync.peer import Action, Health, Pace, PeerMachine, View
@@ -26,6 +27,9 @@ INLINE_BYTES = 16_384
 MAX_PUT_OFF = 256
 """Numbers that a receiver's cursor may lag behind while there is nothing to tell it."""
 
+SMALLEST_PAGE = 65_536
+LEAST_SHARE = 1 / 512
+
 log = structlog.get_logger("sync")
 
 
@@ -36,6 +40,10 @@ class Limits:
     records: int = 500
     bytes: int = 4 * 2**20
 
+    def shared(self, share: float) -> "Limits":
+        """A part of it, but at least one record."""
+        return Limits(max(1, int(self.records * share)), max(SMALLEST_PAGE, int(self.bytes * share)))
+
 
 class _FailedError(Exception):
     """An exchange that did not work out; `code` is stable, the text is for the operator."""
@@ -44,6 +52,24 @@ class _FailedError(Exception):
         super().__init__(text)
         self.code = code
         self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class _LastRefused:
+    """The newest refusal of a record."""
+
+    who: str
+    entry: wire.RefusedEntry
+    at: float
+    """Monotonic seconds."""
+
+
+_STORE_TROUBLE = {
+    "store_full": "has a full disk",
+    "store_read_only": "cannot write its disk",
+    "store": "has a problem with its store",
+}
+"""By the code that both listeners answer with."""
 
 
 class Replicator:
@@ -65,12 +91,14 @@ class Replicator:
         self._dialer = dialer
         self._agent = agent
         self._limits = limits
+        self._share = dict.fromkeys(Action, 1.0)  # of a whole page: what gets through in time
         self._explain = explain
         self._loop = asyncio.get_running_loop()
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._refused: dict[str, wire.RefusedEntry] = {}
+        self._last_refused: _LastRefused | None = None
 
     def start(self) -> None:
         """Begin; from here on every event and one timer keep it going."""
@@ -132,8 +160,10 @@ class Replicator:
             self._fail(action, "answer_too_large", str(error))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._fail(action, *self._explain(error))
+        except StoreError as error:
+            self._fail(action, _store_code(error), f"this node {_STORE_TROUBLE[_store_code(error)]}: {error}")
         except Exception as error:
-            # Ours: a full disk, a bug. The lane must not stay busy for ever; the task's callback logs the trace.
+            # Ours: a bug. The lane must not stay busy for ever; the task's callback logs the trace.
             self._fail(action, "internal", f"this node could not do its part ({type(error).__name__}); see its log")
             raise
         if self.machine.health is not was and was in (Health.STARTING, Health.FAILING):
@@ -141,9 +171,16 @@ class Replicator:
 
     def _fail(self, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:
         before = self.machine.trouble
+        if code == "timeout":
+            # A slow link would never get a whole page through, however often it was tried.
+            self._share[action] = max(LEAST_SHARE, self._share[action] / 2)
         self.machine.failed(time.monotonic(), action, code, text, retry_after)
         if before is None or before.code != code:  # once per kind of trouble, not once per attempt
             log.warning("sync.failed", peer=self.peer.name, action=action.value, code=code, reason=text)
+
+    def _got_through(self, action: Action) -> None:
+        """A page with something in it arrived in time: the next may be larger."""
+        self._share[action] = min(1.0, self._share[action] * 2)
 
     # --- push
 
@@ -161,6 +198,8 @@ class Replicator:
 
     async def _send(self, body: bytes, cut: Cut | None) -> None:
         answer = wire.decode_answer(self._checked(await self._dialer.post(PUSH, body)))
+        if cut is not None and not cut.page.is_empty:
+            self._got_through(Action.PUSH)
         self._note_refusals(answer)
         wanted = answer.wanted
         if cut is not None and answer.have == cut.to:
@@ -177,13 +216,15 @@ class Replicator:
 
     async def _pull(self) -> None:
         cursor, life = self._exchange.last_held(self.peer.fingerprint), self._exchange.life
-        query = {"limit": str(self._limits.records), "for": life}
+        query = {"limit": str(self._limits.shared(self._share[Action.PULL]).records), "for": life}
         if cursor is not None:
             query["cursor"] = cursor
         body = self._checked(await self._dialer.get(SINCE, query))
         incoming = await _decoded(body, self.peer.fingerprint, cursor, life)
         for refused in incoming.refused:
-            self._note_refusal(wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail))
+            self._note_refusal(wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail), "this node")
+        if incoming.versions:
+            self._got_through(Action.PULL)
         taken = await self._exchange.receive(incoming)
         more = incoming.more and (taken.moved or not taken.full)
         self.machine.pull_done(time.monotonic(), more)
@@ -191,14 +232,15 @@ class Replicator:
     # --- both
 
     def _ask(self, cursor: str | None, life: str, wanted: frozenset[bytes]) -> Ask:
+        limits = self._limits.shared(self._share[Action.PUSH])
         return Ask(
             self.peer.fingerprint,
             cursor,
             life,
             self.peer.read,
             self._exchange.book.policy(self.peer.fingerprint),
-            self._limits.records,
-            self._limits.bytes,
+            limits.records,
+            limits.bytes,
             True,
             wanted,
         )
@@ -210,11 +252,12 @@ class Replicator:
 
     def _note_refusals(self, answer: wire.PushAnswer) -> None:
         for entry in answer.refused:
-            self._note_refusal(entry)
+            self._note_refusal(entry, "the peer")
         for name in answer.alarms:
             log.warning(f"alarm.{name}", peer=self.peer.name, reason="reported by that peer about this node")
 
-    def _note_refusal(self, entry: wire.RefusedEntry) -> None:
+    def _note_refusal(self, entry: wire.RefusedEntry, who: str) -> None:
+        self._last_refused = _LastRefused(who, entry, time.monotonic())
         if entry.id not in self._refused and len(self._refused) < 1_000:
             self._refused[entry.id] = entry
             log.warning("sync.refused", peer=self.peer.name, id=entry.id, code=entry.reason, reason=entry.detail)
@@ -232,10 +275,27 @@ class Replicator:
             "behind": machine.behind,
             "for_seconds": None if since is None else round(now - since, 1),
             "code": trouble.code if trouble else None,
-            "reason": trouble.text if trouble else _reason(machine),
+            "reason": (trouble.text if trouble else _reason(machine)) + self._refusals(now),
             "attempts": trouble.attempts if trouble else 0,
             "refused": len(self._refused),
         }
+
+    def _refusals(self, now: float) -> str:
+        """What was refused since the start: "everything was confirmed" alone would hide it."""
+        last = self._last_refused
+        if last is None:
+            return ""
+        count = len(self._refused)
+        return (
+            f"; {count} {'record was' if count == 1 else 'records were'} refused since the start, the last "
+            f"{now - last.at:.0f} s ago; {last.who} said {last.entry.reason}: {last.entry.detail}"
+        )
+
+
+def _store_code(error: StoreError) -> str:
+    if isinstance(error, StoreFull):
+        return "store_full"
+    return "store_read_only" if isinstance(error, StoreReadOnly) else "store"
 
 
 def _reason(machine: PeerMachine) -> str:

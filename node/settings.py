@@ -94,6 +94,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("local", "listen", str, "127.0.0.1:9077", "Where agents on this machine connect (plain HTTP).", _address),
     Setting("local", "api_key_file", str, None, "A file with a key that clients must send as X-Api-Key."),
     Setting("local", "allow_non_loopback", bool, False, "Listen beyond loopback; needs api_key_file."),
+    Setting("local", "hosts", list, [], "Names that Host and Origin may have besides those of loopback. With"
+            " allow_non_loopback and none named: any."),
     Setting("local", "max_body", int, 16_777_216, "Bytes of one request, decompressed.", _between(1_024, 268_435_456)),
     Setting("tls", "cert", str, "node.pem", "This node's certificate; relative to the home folder."),
     Setting("tls", "key", str, "node.key", "Its private key (mode 0600)."),

@@ -20,6 +20,8 @@ ROLLBACK_INTERVAL = 3600 * moment.SECOND
 """A peer is believed at most once in this time when it says that we were rolled back."""
 MAX_DUE = 500
 MAX_LIVES_SEEN = 64
+MAX_RETURNS = 2
+"""Pages of a life that has ended which may still be on their way when the next one is heard of: one on each lane."""
 
 
 class Engine:
@@ -30,7 +32,7 @@ class Engine:
         self._mint = lives.minting(random_bytes)
         self._confirmed: dict[tuple[str, str], str] = {}
         self._believed: dict[str, int] = {}
-        self._lives_seen: dict[str, list[str]] = {}
+        self._lives_seen: dict[str, dict[str, int]] = {}  # by peer: how often each came back, the newest last
 
     # --- lives
 
@@ -44,9 +46,10 @@ class Engine:
         if reason == lives.CLOCK_JUMP:
             forget_cursors(ledger)
         batch.begin_life(self._mint(batch.issued, reason))
-        future = ledger.own_after(moment.text(now + writes.SKEW_BOUND))
+        horizon = moment.text(now + writes.SKEW_BOUND)
+        future = ledger.own_after(horizon)
         for key in future:
-            writes.restate(batch, key, None, now)
+            writes.restate_future(batch, key, horizon, now)
         batch.commit()
         return len(future)
 
@@ -160,16 +163,15 @@ class Engine:
 
     def _alternation(self, page: Page) -> tuple[Alarm, ...]:
         """Two lives that take turns behind one certificate: a node that was cloned with its identity."""
-        seen = self._lives_seen.setdefault(page.peer, [])
-        if not seen or page.life not in seen:
-            seen.append(page.life)
-            del seen[:-MAX_LIVES_SEEN]
+        seen = self._lives_seen.setdefault(page.peer, {})
+        other = next(reversed(seen), page.life)
+        if page.life == other and seen:
             return ()
-        if page.life == seen[-1]:
+        returns = seen[page.life] = seen.pop(page.life, -1) + 1
+        if len(seen) > MAX_LIVES_SEEN:
+            del seen[next(iter(seen))]
+        if returns <= MAX_RETURNS:
             return ()
-        other = seen[-1]
-        seen.remove(page.life)
-        seen.append(page.life)
         detail = f"lives {other} and {page.life} take turns behind one certificate: a node was cloned with its key"
         return (Alarm("duplicate_identity", page.peer, detail),)
 

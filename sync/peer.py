@@ -7,6 +7,7 @@ queues up, since what is still to be sent is always "the feed after the receiver
     pull lane   due ──since──▶ (more: due again at once) ──▶ waits for its period
 
 A failure puts both lanes off: the wait doubles up to a limit, with jitter, and traffic arriving from the peer ends it.
+Each lane keeps its own trouble until it works itself: a peer with a full disk takes no push and can be pulled from.
 The driver calls: `poll(now)` for what to do, `…_done` or `failed` when it was done, `timer()` for when to poll again.
 """
 
@@ -73,6 +74,7 @@ class _Lane:
     on: bool
     busy: bool = False
     due_at: float = 0.0
+    trouble: Trouble | None = None
 
 
 class PeerMachine:
@@ -85,6 +87,7 @@ class PeerMachine:
         self._pull = _Lane(pull)
         self._retry_at = 0.0
         self._attempts = 0
+        self._failed_last = Action.PULL
         self._covered = -1  # the feed number up to which the receiver is known to have seen us
         self._last = 0  # the feed number at our last commit
         self._pulled: bool | None = None  # None: never; False: there was more; True: to the end
@@ -93,7 +96,6 @@ class PeerMachine:
         self._resume_at = 0.0
         self._wanted: frozenset[bytes] = frozenset()
         self.view: View | None = None
-        self.trouble: Trouble | None = None
         self.in_step_since: float | None = None
 
     # --- what happened
@@ -156,8 +158,9 @@ class PeerMachine:
         self._attempts += 1
         wait = min(self._pace.longest_retry, self._pace.first_retry * 2.0 ** min(self._attempts - 1, 32))
         self._retry_at = now + max(retry_after, wait * (0.5 + 0.5 * self._jitter()))
-        since = self.trouble.since if self.trouble is not None else now
-        self.trouble = Trouble(code, text, since, self._attempts)
+        self._failed_last = action
+        before = lane.trouble
+        lane.trouble = Trouble(code, text, before.since if before else now, before.attempts + 1 if before else 1)
         self.in_step_since = None
         if action is Action.PUSH:
             self.view = None  # it may have been restarted or restored: ask again before sending more
@@ -170,7 +173,10 @@ class PeerMachine:
         if now < self._retry_at or self._is_probing:
             return ()
         actions = []
-        for action, lane in ((Action.PUSH, self._push), (Action.PULL, self._pull)):
+        lanes = [(Action.PUSH, self._push), (Action.PULL, self._pull)]
+        if self._attempts and self._failed_last is Action.PUSH:
+            lanes.reverse()  # while one request at a time is made, a lane that fails must leave the other its turn
+        for action, lane in lanes:
             if lane.on and not lane.busy and now >= self._start_at(action):
                 lane.busy = True
                 if action is Action.PUSH:
@@ -190,6 +196,11 @@ class PeerMachine:
             if lane.on and not lane.busy
         ]
         return min(waits, default=None)
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why a lane does not work; None where both do."""
+        return self._push.trouble or self._pull.trouble
 
     @property
     def wanted(self) -> frozenset[bytes]:
@@ -243,7 +254,7 @@ class PeerMachine:
             self._pull.due_at = now  # back after a failure: catch up without waiting for the period
         self._attempts = 0
         self._retry_at = 0.0
-        self.trouble = None
+        lane.trouble = None
 
     def _note_step(self, now: float) -> None:
         if self.health is not Health.IN_STEP:

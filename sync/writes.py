@@ -16,6 +16,7 @@ from sync.clock import Clock
 from sync.draft import Fields, edited, new_memory, says_the_same
 from sync.errors import RemoteError
 from sync.ids import memory_id
+from sync.merge import Added, merge
 from sync.ports import Kept
 from sync.record import agent_of, load, memory_version, tombstone_version
 from sync.version import Key, Version
@@ -118,13 +119,30 @@ def unlink(batch: Batch, keys: Iterable[Key], agent: str, now: int) -> int:
     return len(found)
 
 
-def restate(batch: Batch, key: Key, agent: str | None, now: int) -> Version:
-    """Write the winner's content again, seen by all: settles a key. `agent` None: the agent that wrote it."""
+def restate(batch: Batch, key: Key, agent: str, now: int) -> Version:
+    """Write the winner's content again, seen by all: settles a key."""
     version = batch.kept(key)[0].version
     at, clock = _stamp(batch, key, now)
-    again = _again(version, agent or agent_of(version), at, clock)
+    again = _again(version, agent, at, clock)
     _put(batch, again)
     return again
+
+
+def restate_future(batch: Batch, key: Key, horizon: str, now: int) -> None:
+    """Write again, for now, what is ours of a key and lies beyond `horizon`.
+
+    Each version for itself, under its own clock and one more counter: what its author had not seen stays beside it as a
+    conflict. Nobody decided anything here, so nothing is settled.
+    """
+    for one in sorted(batch.kept(key), key=lambda kept: kept.version.rank):
+        if one.giver is not None or one.version.at <= horizon:
+            continue
+        counter = clocks.counter(batch.life.secret, *key, batch.next_number)
+        at = moment.text(_write_time(batch.kept(key), now))
+        again = _again(one.version, agent_of(one.version), at, {**one.version.clock, batch.life.actor: counter})
+        result = merge(tuple(other for other in batch.kept(key) if other is not one), Kept(again, None))
+        assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
+        batch.put(key, result.kept)
 
 
 def restate_as_was(batch: Batch, one: Kept) -> Kept:

@@ -30,6 +30,7 @@ _UNTRUSTED = (
     "the peer's certificate is not the pinned one, not on our allowlist, of another CA, or expired; "
     "compare its fingerprint with its operator"
 )
+_NOT_LISTENING = "nobody listens at that address; is the peer running, and does its allowlist name anybody?"
 _NOT_TLS = "what answers there does not speak TLS; check the address"
 _ALERTS = (
     ("certificate unknown", "refused", _REFUSED),
@@ -64,7 +65,7 @@ def explain(error: BaseException, own: Fingerprint, label: str) -> Explanation:
         if isinstance(one, socket.gaierror):
             return Explanation("unknown_host", "the peer's host name is not known; check the address and the DNS")
         if isinstance(one, ConnectionRefusedError):
-            return Explanation("not_listening", "nobody listens at that address; is the peer running?")
+            return Explanation("not_listening", _NOT_LISTENING)
         if isinstance(one, TimeoutError):
             return Explanation("timeout", "no answer in time; is the peer reachable, or is a firewall between?")
     if any(isinstance(one, ssl.SSLError) for one in chain):

@@ -5,7 +5,7 @@ It is plain HTTP on loopback, so it checks what a browser sends: a web page that
 """
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +33,7 @@ class Local:
         max_body: int,
         api_key: str | None = None,
         any_host: bool = False,
+        hosts: Collection[str] = (),
     ) -> None:
         self._memories = memories
         self._linking = Linking(memories)
@@ -41,6 +42,7 @@ class Local:
         self._max_body = max_body
         self._api_key = api_key.encode() if api_key is not None else None
         self._any_host = any_host
+        self._hosts = frozenset(map(str.lower, hosts))
 
     def application(self) -> web.Application:
         """Routes. `Runner` answers for everything else."""
@@ -78,16 +80,19 @@ class Local:
     def _check_sender(self, request: web.Request) -> None:
         if not self._any_host:
             host = request.headers.get("Host", "")
-            if _name(f"//{host}") not in LOOPBACK_NAMES:
+            if not self._is_ours(_name(f"//{host}")):
                 raise ApiError("forbidden_host", f"Host is {host[:60]!r}, expected localhost or 127.0.0.1")
             origin = request.headers.get("Origin")
-            if origin is not None and _name(origin) not in LOOPBACK_NAMES:
+            if origin is not None and not self._is_ours(_name(origin)):
                 raise ApiError("forbidden_host", f"Origin is {origin[:60]!r}, expected none, or one on this machine")
         # Whether the node lives is no secret to whoever watches over it.
         if self._api_key is not None and request.path != f"{PREFIX}/health":
             given = request.headers.get("X-Api-Key", "").encode("utf-8", "replace")
             if not hmac.compare_digest(given, self._api_key):
                 raise ApiError("unauthorized", "missing or invalid API key: send it as X-Api-Key")
+
+    def _is_ours(self, name: str | None) -> bool:
+        return name in LOOPBACK_NAMES or name in self._hosts
 
     async def _body(self, request: web.Request) -> bytes:
         # A page elsewhere can send a form without being asked for permission, but not JSON.

@@ -146,14 +146,22 @@ def sync() -> None:
 @sync.command()
 @command
 def status(invocation: Invocation) -> None:
-    """Per peer: in step or not, how far behind, since when, and why. Exit code 1 where a peer is not in step."""
+    """Per peer: in step or not, how far behind, since when, and why.
+
+    Exit code 1 where a peer is not in step, memories from it wait, or there is an alarm.
+    """
     running = running_node(invocation)
     if running is None:
         raise CommandError(UNREACHABLE, "not_running", "no node runs here; start it with `ai-memory serve`")
     told = running.call("GET", "/sync/status")
     invocation.show(told, _status_text(told))
-    if any(peer["state"] != "in_step" for peer in told["peers"]) or told["alarms"]:
+    if not all_is_well(told):
         raise SystemExit(1)
+
+
+def all_is_well(told: dict[str, Any]) -> bool:
+    """Whether a status has nothing that an operator should look at."""
+    return not told["alarms"] and all(peer["state"] == "in_step" and not peer["waiting"] for peer in told["peers"])
 
 
 def _status_text(told: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ class Run:
         """All that was added, in the order of their numbers; of an overwritten row too."""
         self.places: dict[Key, int] = {}
         """For the writer: what it has put last."""
-        self.numbers: dict[str, tuple[int, ...]] = {}
+        self.numbers: dict[str, list[int]] = {}
         """For readers of whatever state: every number that an id was given."""
         self.beginnings: dict[str, list[str]] = {}
         """Ids by their first characters; those of links by their source."""
@@ -71,17 +71,18 @@ class Run:
     def add(self, entry: Entry) -> None:
         _, number, key = entry
         record_id = key[1]
-        before = self.numbers.get(record_id)
-        if before is None:
+        numbers = self.numbers.get(record_id)
+        if numbers is None:
+            numbers = self.numbers[record_id] = []
             self.beginnings.setdefault(_beginning(record_id), []).append(record_id)
+        numbers.append(number)
         self.entries.append(entry)
         self.places[key] = number
-        self.numbers[record_id] = (number,) if before is None else (*before, number)
 
     def take_back(self, before: int | None) -> None:
         """Undo the last `add`; `before`: the number that its key had."""
         _, _, key = self.entries.pop()
-        self.numbers[key[1]] = self.numbers[key[1]][:-1]
+        self.numbers[key[1]].pop()
         if before is None:
             del self.places[key]
         else:
@@ -90,12 +91,12 @@ class Run:
     def beginning_with(self, prefix: str) -> list[int]:
         """The numbers of all ids that begin so."""
         known = self.beginnings.get(prefix[:_PREFIX], ()) if len(prefix) >= _PREFIX else list(self.numbers)
-        return [number for one in known if one.startswith(prefix) for number in self.numbers.get(one, ())]
+        return [number for one in list(known) if one.startswith(prefix) for number in list(self.numbers[one])]
 
     def links_from(self, source_id: str) -> list[int]:
         """The numbers of all links that begin at this id."""
         known = self.beginnings.get(source_id + LINK_SEPARATOR, ())
-        return [number for one in known for number in self.numbers.get(one, ())]
+        return [number for one in list(known) for number in list(self.numbers[one])]
 
     def is_live(self, entry: Entry) -> bool:
         return self.places.get(entry[2]) == entry[1]
@@ -204,12 +205,12 @@ class Locator:
 
 def rows_with(run: Run, record_id: str) -> tuple[str, list[Any]]:
     """A condition that the rows of an id meet, and hardly any other; its values."""
-    return _among(run.numbers.get(record_id, ()), "key = ?", [id_key(record_id)])
+    return _among(list(run.numbers.get(record_id, ())), "key = ?", [id_key(record_id)])
 
 
 def rows_with_any(run: Run, ids: Sequence[str]) -> tuple[str, list[Any]]:
     """As `rows_with`, of any of these ids; at least one."""
-    numbers = [number for record_id in ids for number in run.numbers.get(record_id, ())]
+    numbers = [number for record_id in ids for number in list(run.numbers.get(record_id, ()))]
     return _among(numbers, f"key IN ({','.join('?' * len(ids))})", [id_key(record_id) for record_id in ids])
 
 

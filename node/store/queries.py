@@ -223,6 +223,11 @@ class Queries:
         ).fetchone()
         return int(found[0])
 
+    def waiting(self) -> dict[str, tuple[int, str]]:
+        """By peer: how many versions that came from it wait for their time, and the latest of these times."""
+        found = self._connection.execute("SELECT peer, count(*), max(at) FROM waiting GROUP BY peer")
+        return {peer: (count, at) for peer, count, at in found}
+
     def stats(self, now: str, soon: str) -> Stats:
         """Counts; what expires until `soon` (canonical time) expires soon. Reads every row: for people, no polling."""
         one = self._one

@@ -33,6 +33,7 @@ CHANGED: dict[str, tuple[str, str, Any]] = {
     "local.listen": ('"localhost:80"', "localhost:80", "localhost:80"),
     "local.api_key_file": ('"key"', "key", "key"),
     "local.allow_non_loopback": ("true", "yes", True),
+    "local.hosts": ('["node.example"]', "node.example", ["node.example"]),
     "local.max_body": ("2048", "2048", 2048),
     "tls.cert": ('"c.pem"', "c.pem", "c.pem"),
     "tls.key": ('"k.pem"', "k.pem", "k.pem"),

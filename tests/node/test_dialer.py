@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 from certs import Mesh
 
 from node import dialer as dialer_module
@@ -97,3 +98,29 @@ async def test_every_request_asks_for_the_context(mesh: Mesh, tmp_path: Path) ->
         await dialer.get("/x", {})
         await dialer.get("/x", {})
     assert len(asked) == 2
+
+
+async def test_a_request_that_comes_while_the_connections_are_closed_opens_new_ones(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate was taken off a list, or a peer edited, in the middle of traffic: no error of ours comes of it."""
+    at_it, done = asyncio.Event(), asyncio.Event()
+    close = ClientSession.close
+
+    async def slowly(session: ClientSession) -> None:
+        await close(session)
+        at_it.set()
+        await done.wait()
+
+    async with calling(mesh, OK) as dialer:
+        await dialer.get("/x", {})
+        with monkeypatch.context() as patch:
+            patch.setattr(ClientSession, "close", slowly)
+            closing = asyncio.create_task(dialer.close())
+            await at_it.wait()
+            try:
+                assert await dialer.get("/x", {}) == Answer(200, b"{}", 0.0)
+            finally:
+                done.set()
+                await closing
+        assert await dialer.get("/x", {}) == Answer(200, b"{}", 0.0)

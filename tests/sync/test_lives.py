@@ -6,11 +6,11 @@ import pytest
 import versions
 from versions import ALICE, BOB, ID, NOW, PEER, SECOND, Desk
 
-from sync import lives, moment
+from sync import lives, moment, writes
 from sync.clock import counter, covers
 from sync.lives import author, issued_by, last_rollback, minting
 from sync.ports import Life
-from sync.record import agent_of
+from sync.record import agent_of, load
 
 LIFE = Life(ALICE, 0, b"s" * 32, lives.START)
 LATER = Life(BOB, 10, b"t" * 32, lives.START)
@@ -151,6 +151,38 @@ def test_a_start_writes_again_what_it_keeps_of_its_own_from_the_future() -> None
     assert desk.tags(near.key) == {near.tag}
     assert desk.tags(("a", "theirs")) == {versions.version(id="theirs", seconds=500).tag}
     assert desk.begin(lives.START) == 0
+
+
+def a_conflict_whose_own_half_lies_in_the_future() -> Desk:
+    """What is kept of `x` then: our version from 400 s ahead, and one that we had not seen when we wrote it."""
+    desk = Desk()
+    desk.now += 400 * SECOND
+    own = desk.write("x").version
+    desk.take(versions.version({BOB: 1}, id=own.id, namespace=own.namespace, title="x", content="from another"))
+    desk.now = NOW
+    assert desk.begin(lives.CLOCK_JUMP) == 1
+    return desk
+
+
+def contents(desk: Desk) -> list[str]:
+    (key,) = desk.store.everything()
+    return sorted(load(one.version.doc).content for one in desk.kept(key))
+
+
+def test_what_is_written_again_settles_no_conflict() -> None:
+    """Nobody saw the other version and decided: it stays beside ours, which has the time of now."""
+    desk = a_conflict_whose_own_half_lies_in_the_future()
+    assert contents(desk) == ["from another", "text"]
+    (key,) = desk.store.everything()
+    assert desk.kept(key)[0].version.at == moment.text(NOW + 1), "just after the other, so that it stays the winner"
+
+
+def test_a_joined_clock_would_settle_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: written again as an ordinary write would, it makes the other version vanish everywhere."""
+    monkeypatch.setattr(
+        writes, "restate_future", lambda batch, key, horizon, now: writes.restate(batch, key, "node:desk", now)
+    )
+    assert len(contents(a_conflict_whose_own_half_lies_in_the_future())) == 1
 
 
 def test_an_operator_can_settle_what_a_dead_author_left_in_the_future() -> None:

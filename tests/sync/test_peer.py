@@ -268,6 +268,42 @@ def test_without_the_reset_a_peer_that_is_back_would_be_left_waiting(monkeypatch
         test_traffic_does_not_say_that_all_is_well()
 
 
+# --- one lane fails, the other works
+
+
+@pytest.mark.parametrize("failing", [PUSH, PULL])
+def test_a_lane_that_works_does_not_hide_the_one_that_fails(failing: Action) -> None:
+    """A node with a full disk takes nothing in, however well its pushes go."""
+    book = in_step().at(PERIOD).wants(PUSH, PULL).fails(failing, "store_full")
+    (book.pulled if failing is PUSH else book.answered)()
+    book.is_(Health.FAILING).wants(failing)
+    assert book.machine.trouble is not None
+    assert book.machine.trouble.code == "store_full"
+
+
+def test_a_lane_that_works_again_says_so() -> None:
+    """Its trouble ends with its own success; how often it failed in a row is its own, too."""
+    book = in_step().at(PERIOD).wants(PUSH, PULL).fails(PULL).answered().wants(PULL).fails(PULL)
+    assert book.machine.trouble is not None
+    assert book.machine.trouble.attempts == 2
+    book.after(1.0).wants(PULL).pulled().is_(Health.IN_STEP)
+    assert book.machine.trouble is None
+
+
+def test_a_peer_that_takes_no_push_is_pulled_from() -> None:
+    """While one request at a time is made, the lane that failed lets the other go first."""
+    book = in_step().at(PERIOD).wants(PUSH, PULL).pulled().fails(PUSH)
+    for _ in range(5):
+        book.after(PERIOD).wants(PULL).pulled().wants(PUSH).fails(PUSH, "http_507")
+
+
+def test_a_push_that_always_goes_first_would_keep_the_pull_from_its_turn() -> None:
+    """Control: with the lanes in one order for ever, a peer whose disk is full is never pulled from again."""
+    book = in_step().at(PERIOD).wants(PUSH, PULL).pulled().fails(PUSH)
+    book.machine._failed_last = PULL
+    book.after(PERIOD).wants(PUSH)
+
+
 # --- a receiver that answers but takes nothing
 
 

@@ -72,7 +72,7 @@ def test_a_cloned_node_is_named_and_its_writes_are_kept() -> None:
     """Two lives that take turns behind one certificate raise an alarm at their peer, and all of them converge."""
     world = World("pair", seed=3)
     turns = [("write", name, "a", title) for name, title in (("A", "x"), ("A2", "y"))]
-    for op in (("clone", "A"), *turns, *[("push", name, "B", "ok") for name in ("A", "A2") * 3]):
+    for op in (("clone", "A"), *turns, *[("push", name, "B", "ok") for name in ("A", "A2") * 5]):
         kind, *rest = op
         with world.oracle.watching():
             simulation.TABLE[kind](world, *rest)

@@ -238,6 +238,8 @@ async def test_a_version_from_the_future_waits(node: Served, neighbours: tuple[s
     assert [(one["id"], one["reason"]) for one in told["refused"]] == [(early["id"], "clock_skew")]
     assert set(neighbours) & (await stored(node, "team")).keys() == {neighbours[1]}
     assert (await node.read("/stats"))["waiting"] == waiting + 1
+    (friend,) = (await node.read("/sync/status"))["peers"]
+    assert (friend["waiting"], friend["code"]) == (waiting + 1, "clock_skew")
 
 
 DUPLICATES = {

@@ -147,6 +147,29 @@ async def test_beyond_loopback_the_key_is_the_guard(tmp_path_factory: pytest.Tem
         assert (await caller("GET", "/stats")).code == "unauthorized"
 
 
+async def test_beyond_loopback_names_can_be_asked_for(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With `hosts` Host and Origin are looked at there, too; the test above is the control, without it."""
+    settings = {
+        ("local", "listen"): "0.0.0.0:0",
+        ("local", "allow_non_loopback"): True,
+        ("local", "api_key_file"): "api-key",
+        ("local", "hosts"): ["Node.example"],
+    }
+    place = Place(Mesh(tmp_path_factory.mktemp("mesh")), "named", settings)
+    place.write_secret("api-key", API_KEY)
+    async with place.serving() as daemon, local(daemon, X_Api_Key=API_KEY) as caller:
+        assert daemon.local_url.startswith("http://127.0.0.1:")  # where commands on this machine find it
+        for host, status in {
+            "localhost": 200,
+            "node.example:9077": 200,
+            "memories.example": 403,
+            "0.0.0.0": 403,
+        }.items():
+            assert (await caller("GET", "/stats", None, {"Host": host})).status == status
+        assert (await caller("GET", "/stats", None, {"Origin": "https://node.example"})).status == 200
+        assert (await caller("GET", "/stats", None, {"Origin": "https://memories.example"})).code == "forbidden_host"
+
+
 @pytest.mark.parametrize(("method", "path"), routes())
 async def test_no_route_is_without_its_guards(node: Served, method: str, path: str) -> None:
     """Host and key come before everything else; only `health` is told without a key."""

@@ -29,6 +29,8 @@ HEX = "a" * 64
 # Every command once, in an order in which each finds what it needs. ID stands for the first memory.
 EACH: dict[str, tuple[str, ...]] = {
     "init": ("init", "--home", "OTHER"),
+    "mesh init": ("mesh", "init", "MESH", "--node", "a=a.mesh:1", "--node", "b=b.mesh:1"),
+    "mesh renew": ("mesh", "renew", "MESH", "b"),
     "fingerprint": ("fingerprint",),
     "allowlist check": ("allowlist", "check"),
     "allowlist add": ("allowlist", "add", HEX),
@@ -64,7 +66,7 @@ def leaves(group: click.Group = main, words: tuple[str, ...] = ()) -> Iterator[s
 def test_every_command_prints_one_json_value(home: Home, tmp_path: Path) -> None:
     """Exactly one on standard output, nothing on standard error, exit code 0; and text without --json is none."""
     assert set(EACH) | ELSEWHERE == set(leaves())
-    names = {"OTHER": str(tmp_path / "other"), "FILE": str(tmp_path / "copy.db")}
+    names = {"OTHER": str(tmp_path / "other"), "FILE": str(tmp_path / "copy.db"), "MESH": str(tmp_path / "mesh")}
     for name, words in EACH.items():
         ran = run(*(names.get(word, word) for word in words), "--json", home=home)
         assert (ran.code, ran.err) == (0, ""), name
@@ -74,7 +76,7 @@ def test_every_command_prints_one_json_value(home: Home, tmp_path: Path) -> None
             names["ID"] = ran.json["id"]
 
 
-@pytest.mark.parametrize("name", sorted(set(EACH) - {"init", "allowlist check"}))
+@pytest.mark.parametrize("name", sorted(set(EACH) - {"init", "mesh init", "mesh renew", "allowlist check"}))
 def test_every_command_says_that_there_is_no_node(name: str, tmp_path: Path) -> None:
     """In a folder without a configuration: a usage error, as one JSON object and as one line."""
     nowhere = Home(tmp_path / "nowhere")
