@@ -7,6 +7,7 @@ kept in two namespaces (its memory moved while somebody linked it) is shown once
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from node.store.locator import Run, links_beginning, rows_with, rows_with_any
@@ -15,10 +16,11 @@ from sync.version import LINK_SEPARATOR, Key
 
 CHUNK = 500
 """Ids of one statement."""
-_BEGINNING = "SELECT number, id, at, signature, content, tag, doc FROM memory WHERE {condition} AND kind = 'l'"
+_COLUMNS = "number, id, at, signature, content, tag, doc"
+_BEGINNING = f"SELECT {_COLUMNS} FROM memory WHERE {{condition}} AND kind = 'l' ORDER BY number DESC LIMIT {{most:d}}"
 _LEADING = (
-    "SELECT number, id, at, signature, content, tag, doc FROM memory INDEXED BY memory_link"
-    " WHERE kind = 'l' AND title = ?"
+    f"SELECT {_COLUMNS} FROM memory INDEXED BY memory_link WHERE kind = 'l' AND title = ?"
+    " ORDER BY number DESC LIMIT {most:d}"
 )
 
 
@@ -37,10 +39,12 @@ def links_of(execute: Any, run: Run, record_id: str, now: str, limit: int, offse
     # An id may begin as another does, and a digest stand for two: the comparison of the text decides.
     condition += " AND id >= ? AND id < ?"
     values += [record_id + LINK_SEPARATOR, record_id + chr(ord(LINK_SEPARATOR) + 1)]
-    found = execute(
-        f"{_BEGINNING.format(condition=condition)} UNION ALL {_LEADING} ORDER BY number DESC LIMIT ? OFFSET ?",
-        (*values, record_id, limit, offset),
-    )
+    # Two statements, each cut for itself: one of both would sort all that it finds. The limit is written into them: a
+    # statement whose limit is bound is prepared anew each time, which costs more than all the rest of it.
+    most = limit + offset
+    beginning = execute(_BEGINNING.format(condition=condition, most=most), values).fetchall()
+    leading = execute(_LEADING.format(most=most), (record_id,)).fetchall()
+    found = sorted((*beginning, *leading), key=itemgetter(0), reverse=True)[offset:most]
     winners: dict[str, tuple[Any, ...]] = {}
     for _, link_id, *version in found:
         winners[link_id] = max(winners.get(link_id, ()), tuple(version))
