@@ -62,7 +62,7 @@ class Memories:
         """Store under a title: a new memory, or a change of the one that has it."""
         fields = decoded(_fields, body)
         writer = self.writer(fields.agent_id, agent)
-        written = await self.write(lambda engine, ledger, now: engine.store(ledger, fields, writer, now))
+        written = await self._write(lambda ledger: self._engine.store(ledger, fields, writer, self._now()))
         return _summary(written.version)
 
     async def create_many(self, body: bytes, agent: str | None) -> dict[str, Any]:
@@ -83,10 +83,10 @@ class Memories:
         for start in range(0, len(places), 100):  # in slices, so that single writes get in between
             some = places[start : start + 100]
 
-            def write(engine: Engine, ledger: Ledger, now: int, some: list[int] = some) -> list[Written | RemoteError]:
-                return engine.store_many(ledger, [drafts[index] for index in some], now)
+            def write(ledger: Ledger, some: list[int] = some) -> list[Written | RemoteError]:
+                return self._engine.store_many(ledger, [drafts[index] for index in some], self._now())
 
-            for index, result in zip(some, await self.write(write, bulk=True), strict=True):
+            for index, result in zip(some, await self._write(write, bulk=True), strict=True):
                 if isinstance(result, RemoteError):
                     errors[index] = result
                 else:
@@ -110,7 +110,7 @@ class Memories:
 
     async def _change(self, record_id: str, fields: Fields, agent: str, namespace: str | None) -> dict[str, Any]:
         key = (await self.found(record_id, namespace)).key
-        result = await self.write(lambda engine, ledger, now: engine.update(ledger, key, fields, agent, now))
+        result = await self._write(lambda ledger: self._engine.update(ledger, key, fields, agent, self._now()))
         if isinstance(result, Missing):
             raise RemoteError("not_found", "not found")
         if isinstance(result, TitleTaken):
@@ -121,21 +121,24 @@ class Memories:
         """Delete a memory, here and on every peer."""
         key = (await self.found(record_id, namespace)).key
         writer = self.writer(None, agent)
-        result = await self.write(lambda engine, ledger, now: engine.delete(ledger, key, writer, now))
+        result = await self._write(lambda ledger: self._engine.delete(ledger, key, writer, self._now()))
         if isinstance(result, Missing):
             raise RemoteError("not_found", "not found")
         return {"deleted": True}
 
     async def settle_future(self) -> dict[str, Any]:
         """Write again, for now, what is kept from the future of this node's clock. Returns how many."""
-        settled = await self.write(lambda engine, ledger, now: engine.settle_future(ledger, now))
+        settled = await self._write(lambda ledger: self._engine.settle_future(ledger, self._now()))
         return {"settled": settled}
 
-    async def write(self, work: Callable[[Engine, Ledger, int], T], *, bulk: bool = False) -> T:
+    async def write(self, work: Callable[[Engine, Ledger, int], T]) -> T:
         """Have the writer run `work` with the engine, its ledger and the time then."""
+        return await self._write(lambda ledger: work(self._engine, ledger, self._now()))
+
+    async def _write(self, work: Callable[[Ledger], T], *, bulk: bool = False) -> T:
         if self._before_write is not None:
             await self._before_write()
-        return await self._store.writer.run(lambda ledger: work(self._engine, ledger, self._now()), bulk=bulk)
+        return await self._store.writer.run(work, bulk=bulk)
 
     def writer(self, given: str | Unset | None, claimed: str | None) -> str:
         """Who writes: the agent that the body names, or the one that the caller claims to be, or the node."""

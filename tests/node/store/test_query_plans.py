@@ -25,7 +25,7 @@ from sync.serve import Ask
 
 BIG = ("memory", "conflict", "head", "giver", "locator")
 _ALIASED = re.compile(rf"\b({'|'.join(BIG)})\s+(?:AS\s+)?(\w+)", re.IGNORECASE)
-SMALL_INDEXES = ("memory_conflicting", "memory_alias", "memory_own", "conflict_own", "memory_link")
+SMALL_INDEXES = ("memory_conflicting", "memory_alias", "memory_own", "conflict_own")
 """Indexes that hold few rows: reading one whole costs little."""
 LAST_ROW = re.compile(r"FROM head ORDER BY number DESC LIMIT 1$")
 """Its plan says SCAN, and it stops at the first row: the greatest key."""
