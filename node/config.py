@@ -17,12 +17,14 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from node import bridge
 from node.settings import PEER_SETTINGS, SETTINGS, Setting
 from tls.fingerprint import Fingerprint
 
 PREFIX = "AI_MEMORY_"
 OTHER_VARIABLES = frozenset(("AI_MEMORY_HOME", "AI_MEMORY_DB_KEY", "AI_MEMORY_AGENT_ID"))
 """Variables of ours that are no setting of the file."""
+NO_BRIDGE = "is true, but this program was built without the bridge to the older protocol (node/legacy)"
 
 
 class ConfigError(Exception):
@@ -43,6 +45,7 @@ class PeerConfig:
     direction: str
     read: tuple[str, ...]
     write: tuple[str, ...]
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +280,9 @@ def _peer(table: Mapping[str, Any], index: int, places: "_Places", problems: lis
     if len(problems) > before:
         return None
     return PeerConfig(
-        values["name"], values["url"], fingerprint, values["direction"], tuple(values["read"]), tuple(values["write"])
-    )
+        values["name"], values["url"], fingerprint, values["direction"], tuple(values["read"]), tuple(values["write"]),
+        values["legacy"],
+    )  # fmt: skip
 
 
 def _peer_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -286,8 +290,8 @@ def _peer_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         fault = url_fault(values["url"])
         if fault:
             yield "url", fault
-    if values["legacy"]:
-        yield "legacy", "legacy = true is not supported by this version; leave it out, or wait for the next"
+    if values["legacy"] and not bridge.is_there():
+        yield "legacy", f"legacy {NO_BRIDGE}"
     if not values["allow_unsigned"]:
         yield "allow_unsigned", "allow_unsigned = false would refuse everything: this version signs nothing yet"
 
@@ -315,6 +319,8 @@ def _impossible(values: Mapping[tuple[str, str], Any]) -> Iterator[tuple[str, tu
     if host not in ("127.0.0.1", "localhost", "[::1]", "::1") and not values["local", "allow_non_loopback"]:
         text = f"listen is on {host!r}, expected 127.0.0.1, localhost or [::1] (or allow_non_loopback and a key)"
         yield "local", ("listen",), text
+    if values["federation", "default_legacy"] and not bridge.is_there():
+        yield "federation", ("default_legacy",), f"default_legacy {NO_BRIDGE}"
     first, longest = values["sync", "retry_first"], values["sync", "retry_longest"]
     if first > longest:
         text = f"retry_first is {first:g}, expected no more than retry_longest ({longest:g})"

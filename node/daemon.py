@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,10 +13,12 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from node import bridge
 from node import config as configuration
 from node.api.federation import Federation
 from node.api.local import Local
 from node.api.serving import Runner
+from node.bridge import Call, Calling, Parts
 from node.config import Config, ConfigError, PeerConfig
 from node.dialer import Dialer
 from node.door import Door
@@ -58,11 +60,14 @@ class Daemon:
         self.clock = Timekeeper()
         self.engine = new_engine(config.agent_id)
         self.exchange = Exchange(store, self.engine, _book(config, config.peers), self.clock)
+        self.bridge = bridge.build(Parts(store, self.engine, self.exchange, self.clock, config.agent_id))
         self.memories = Memories(store, self.engine, self.clock.now, self.exchange.check_clock)
         self.gate = Gate(home.identity(config), self._first_allowlist())
         self.door = Door(
             self.gate,
-            lambda: Federation(self.exchange, self.links.heard_from, version("ai-memory")).application(),
+            lambda: Federation(
+                self.exchange, self.links.heard_from, version("ai-memory"), bridge=self.bridge
+            ).application(),
             config.address("federation"),
             Limits(
                 config["federation", "handshake_timeout"],
@@ -78,6 +83,7 @@ class Daemon:
         self._written = config.as_written
         self._contexts: dict[str, PinnedContext] = {}
         self._loop = asyncio.get_running_loop()
+        self._settling = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -169,12 +175,17 @@ class Daemon:
         self._written = fresh
         if later:
             log.warning("config.restart_needed", reason=f"{', '.join(later)} take effect at the next start")
-        self.exchange.replace_book(_book(self.config, fresh.peers))
-        self.begin(self.settle_links(), "peer.links")
+        self.begin(self.settle_links(_book(self.config, fresh.peers)), "peer.links")
 
-    async def settle_links(self) -> None:
-        """Call the peers that are configured now, and no others."""
-        await self.links.settle(self.book, self.store.position.number)
+    async def settle_links(self, book: PeerBook) -> None:
+        """Know these peers, call them, and no others."""
+        async with self._settling:  # two edits in a row: the later one counts
+            if self.bridge is not None:
+                await self.bridge.prepare(book)
+            self.exchange.replace_book(book)
+            await self.links.settle(book, self.store.position.number)
+            if self.bridge is not None:
+                await self.bridge.forget(book)
 
     # --- listeners
 
@@ -228,7 +239,10 @@ class Daemon:
             "feed": position.number,
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
-            "peers": with_waiting(self.links.status(self.book, position.number), waiting, self.clock.now()),
+            "peers": [
+                await self._with_notes(one)
+                for one in with_waiting(self.links.status(self.book, position.number), waiting, self.clock.now())
+            ],
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
                  "detail": alarm.detail, "at": at // 1_000_000}
@@ -236,9 +250,14 @@ class Daemon:
             ],
         }  # fmt: skip
 
+    async def _with_notes(self, told: dict[str, Any]) -> dict[str, Any]:
+        """A peer's status, and why it cannot agree with this node where that is so."""
+        peer = self.book.find(told["fingerprint"])
+        return told | {"notes": await self.bridge.notes(peer) if peer.legacy and self.bridge is not None else []}
+
     # --- peers
 
-    def _replicator(self, peer: Peer) -> Replicator:
+    def _replicator(self, peer: Peer) -> Calling:
         config, fingerprint = self.config, Fingerprint.parse(peer.fingerprint)
         assert peer.url is not None, "only peers with an address are called"
 
@@ -248,8 +267,15 @@ class Daemon:
 
         pace = Pace(config["sync", "pull_interval"], config["sync", "retry_first"], config["sync", "retry_longest"])
         limits = PageLimits(config["sync", "page_records"], config["sync", "page_bytes"])
-        dialer = Dialer(peer.url, lambda: self._context_for(fingerprint), config["sync", "request_timeout"])
-        return Replicator(peer, self.exchange, dialer, config.agent_id, limits, pace, explained)
+        url = peer.url
+
+        def dialer(headers: Mapping[str, str], least: float) -> Dialer:
+            timeout = max(config["sync", "request_timeout"], least)
+            return Dialer(url, lambda: self._context_for(fingerprint), timeout, headers)
+
+        if peer.legacy and self.bridge is not None:
+            return self.bridge.calling(peer, Call(dialer, pace, explained))
+        return Replicator(peer, self.exchange, dialer({}, 0.0), config.agent_id, limits, pace, explained)
 
     def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:
         """The TLS context for calling one peer; made once for each identity."""
@@ -289,6 +315,8 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         rewritten = await daemon.exchange.start()
         if rewritten:
             log.warning("store.restated", records=rewritten, reason="they lay in the future of this node's clock")
+        if daemon.bridge is not None:
+            await daemon.bridge.prepare(daemon.book)
         runner = await daemon.serve_local()
         stack.callback(home.clear_run)
         stack.push_async_callback(runner.cleanup)
@@ -297,7 +325,7 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         daemon.warn_of_expiry()
         store.writer.on_commit(daemon.committed)
         stack.push_async_callback(daemon.links.close)
-        await daemon.settle_links()
+        await daemon.settle_links(daemon.book)
         stack.push_async_callback(daemon.close)
         daemon.begin(daemon.keep_time(), "time")
         files = home.identity(config)
@@ -343,6 +371,7 @@ def _book(config: Config, peers: Iterable[PeerConfig]) -> PeerBook:
         map(_peer, peers),
         Globs(tuple(config["federation", "default_read"])),
         Globs(tuple(config["federation", "default_write"])),
+        default_legacy=config["federation", "default_legacy"],
     )
 
 
@@ -355,4 +384,5 @@ def _peer(one: PeerConfig) -> Peer:
         Globs(one.write),
         sends=one.direction in ("push", "both"),
         receives=one.direction in ("pull", "both"),
+        legacy=one.legacy,
     )

@@ -1,8 +1,8 @@
 """Requests to one peer: HTTP over the pinned TLS connection, with bounded answers. Knows no record and no rule."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from ssl import SSLContext
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,8 @@ class Answer:
     body: bytes
     retry_after: float
     """Seconds that the peer asked us to wait; 0 where it did not say."""
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Looked up in any case of letters."""
 
 
 class AnswerTooLargeError(Exception):
@@ -29,12 +31,18 @@ class AnswerTooLargeError(Exception):
 
 
 class Dialer:
-    """Keeps connections to one peer. `context` is asked for each new connection, so a rotated identity takes effect."""
+    """Keeps connections to one peer. `context` is asked for each new connection, so a rotated identity takes effect.
 
-    def __init__(self, url: str, context: Callable[[], SSLContext], timeout: float) -> None:
+    `headers` go with each request.
+    """
+
+    def __init__(
+        self, url: str, context: Callable[[], SSLContext], timeout: float, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._url = url.rstrip("/")
         self._context = context
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=CONNECT_TIMEOUT)
+        self._headers = dict(headers or {})
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -63,7 +71,7 @@ class Dialer:
 
     async def _exchanged(self, method: str, path: str, params: dict[str, str] | None, data: bytes | None) -> Answer:
         session = self._session or self._open()
-        headers = {"Content-Type": "application/json"} if data is not None else None
+        headers = self._headers | ({"Content-Type": "application/json"} if data is not None else {})
         async with session.request(
             method,
             self._url + path,
@@ -74,7 +82,7 @@ class Dialer:
             allow_redirects=False,
         ) as response:
             body = await self._body(response)
-            return Answer(response.status, body, _seconds(response.headers.get("Retry-After")))
+            return Answer(response.status, body, _seconds(response.headers.get("Retry-After")), response.headers.copy())
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         limit = MAX_BODY + 65_536

@@ -101,9 +101,9 @@ class Exchange:
                 taken = Taken(have=page.to, moved=True, life=self.life)
             else:
                 taken = await self._apply(page, versions, policy)
-        self._note(page.peer, (*taken.alarms, *self._engine.received(page, taken, self._clock.now())))
+        self.note(page.peer, (*taken.alarms, *self._engine.received(page, taken, self._clock.now())))
         for name in incoming.alarms:
-            self._note(page.peer, (Alarm(name, page.peer, "reported by that peer about this node"),))
+            self.note(page.peer, (Alarm(name, page.peer, "reported by that peer about this node"),))
         return taken
 
     async def _apply(self, page: Page, versions: tuple[Version, ...], policy: Policy) -> Taken:
@@ -145,7 +145,7 @@ class Exchange:
         taken = await self._store.writer.run(
             lambda ledger: self._engine.due(ledger, self.book.write_scope, self._clock.now())
         )
-        self._note("", taken.alarms)
+        self.note("", taken.alarms)
         return taken.applied
 
     # --- pages out
@@ -159,7 +159,7 @@ class Exchange:
             alarms = await self._store.writer.run(
                 lambda ledger: self._engine.rolled_back(ledger, ask.peer, self._clock.now())
             )
-            self._note(ask.peer, alarms)
+            self.note(ask.peer, alarms)
             result = await self._read(ask)
             assert isinstance(result, Cut), "a peer is believed at most once an hour"
         if result.page.more:
@@ -214,7 +214,8 @@ class Exchange:
 
     # --- alarms
 
-    def _note(self, peer: str, alarms: tuple[Alarm, ...]) -> None:
+    def note(self, peer: str, alarms: tuple[Alarm, ...]) -> None:
+        """Alarms that came up over a peer: for the log and for `sync status`."""
         for alarm in alarms:
             label = self.book.find(peer).name if peer else ""
             self.alarms[alarm.kind, peer] = (alarm, self._clock.now())

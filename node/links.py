@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
+from node.bridge import Calling
 from node.peers import Peer, PeerBook
-from node.replicator import Replicator
 from sync import moment
 
 log = structlog.get_logger("node")
@@ -28,9 +28,9 @@ class _Heard:
 class Links:
     """One replicator for each peer with an address. `make` builds one for a peer."""
 
-    def __init__(self, make: Callable[[Peer], Replicator]) -> None:
+    def __init__(self, make: Callable[[Peer], Calling]) -> None:
         self._make = make
-        self._replicators: dict[str, Replicator] = {}
+        self._replicators: dict[str, Calling] = {}
         self._heard: dict[str, _Heard] = {}
         self._turn = asyncio.Lock()
 
@@ -83,7 +83,8 @@ class Links:
 
     def _passive(self, peer: Peer, number: int) -> dict[str, Any]:
         heard = self._heard.get(peer.fingerprint)
-        behind = number - heard.reached if heard is not None and peer.sends else 0
+        # A daemon of the older protocol reads by time, and does not tell how far it got.
+        behind = number - heard.reached if heard is not None and peer.sends and not peer.legacy else 0
         ago = None if heard is None else round(time.monotonic() - heard.at, 1)
         reason = "it calls here, and has not since this node started" if ago is None else f"it called {ago:.0f} s ago"
         return {

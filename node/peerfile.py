@@ -69,6 +69,8 @@ def _table(peer: PeerConfig) -> Iterator[str]:
     for key, patterns in (("read", peer.read), ("write", peer.write)):
         if patterns != ("**",):
             yield f"{key} = {toml(list(patterns))}"
+    if peer.legacy:
+        yield "legacy = true"
 
 
 def _lines(text: str) -> list[str]:

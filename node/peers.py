@@ -24,15 +24,20 @@ class Peer:
     """Data may leave for it (direction `push` or `both`)."""
     receives: bool = True
     """Data may come from it (direction `pull` or `both`)."""
+    legacy: bool = False
+    """It is a daemon of the older protocol."""
 
 
 class PeerBook:
     """Looks peers up by fingerprint. Values only: a new configuration makes a new book."""
 
-    def __init__(self, peers: Iterable[Peer], default_read: Globs, default_write: Globs) -> None:
+    def __init__(
+        self, peers: Iterable[Peer], default_read: Globs, default_write: Globs, *, default_legacy: bool = False
+    ) -> None:
         self._peers: Mapping[str, Peer] = {peer.fingerprint: peer for peer in peers}
         self._default_read = default_read
         self._default_write = default_write
+        self.default_legacy = default_legacy
 
     @property
     def peers(self) -> tuple[Peer, ...]:
@@ -44,7 +49,7 @@ class PeerBook:
         if found is not None:
             return found
         name = fingerprint.removeprefix("sha256:")[:12]
-        return Peer(name, fingerprint, None, self._default_read, self._default_write)
+        return Peer(name, fingerprint, None, self._default_read, self._default_write, legacy=self.default_legacy)
 
     def policy(self, fingerprint: str) -> Policy:
         """Our rules for what comes from this certificate."""

@@ -91,6 +91,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("federation", "default_read", list, [], "Namespaces that an allowlisted certificate which is no configured"
             " peer may read. Empty: none.", globs_fault),
     Setting("federation", "default_write", list, [], "Namespaces that such a certificate may write. Empty: none.", globs_fault),
+    Setting("federation", "default_legacy", bool, False, "Such a certificate is a daemon of the older protocol."),
     Setting("local", "listen", str, "127.0.0.1:9077", "Where agents on this machine connect (plain HTTP).", _address),
     Setting("local", "api_key_file", str, None, "A file with a key that clients must send as X-Api-Key."),
     Setting("local", "allow_non_loopback", bool, False, "Listen beyond loopback; needs api_key_file."),
@@ -122,5 +123,5 @@ PEER_SETTINGS: tuple[Setting, ...] = (
     Setting("peer", "write", list, ["**"], "Namespaces that are taken from it.", globs_fault),
     Setting("peer", "allow_unsigned", bool, True, "Take unsigned memories from it. Signatures come with a later version;"
             " until then only true is possible."),
-    Setting("peer", "legacy", bool, False, "It is a daemon of the older protocol. Not supported by this version."),
+    Setting("peer", "legacy", bool, False, "It is a daemon of the older protocol (v0.6, v0.7): see legacy.md."),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 An *actor* is one life of one store, named by 16 hex digits. A counter is `n * 2**20 + m` (protocol section 4): n the
 number that the commit took in that store's feed, m twenty bits of a MAC that only that store can compute, so a node can
-tell its own counters from invented ones.
+tell its own counters from invented ones. One more actor, `legacy`, is all who write through daemons without clocks.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ Clock = Mapping[str, int]
 MAX_ENTRIES = 1_024
 MAX_COUNTER = 2**53
 MAC_BITS = 20
-_ACTOR = re.compile(r"[0-9a-f]{16}")
+# `legacy` is everybody who writes through a daemon of the older protocol (protocol section 8).
+_ACTOR = re.compile(r"[0-9a-f]{16}|legacy")
 
 
 def covers(a: Clock, b: Clock) -> bool:
@@ -60,7 +61,7 @@ def fault(clock: Clock) -> str | None:
         return f"clock: {len(clock)} entries, at most {MAX_ENTRIES}"
     for actor, value in clock.items():
         if not _ACTOR.fullmatch(actor):
-            return f"clock: actor {actor[:40]!r}, 16 hex digits expected"
+            return f"clock: actor {actor[:40]!r}, 16 hex digits (or legacy) expected"
         if not 0 < value <= MAX_COUNTER:
             return f"clock: counter {value} of {actor}, 1 to {MAX_COUNTER} expected"
     return None

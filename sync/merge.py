@@ -2,7 +2,9 @@
 
 A version carries a clock: the set of writes that its author had seen, itself included. Version `a` *supersedes* `b`
 where `a`'s author had seen `b` (`b.clock` < `a.clock`), or where the two are the same write as far as the clocks can
-tell and only `a` is signed. That is a strict partial order. A node keeps the *maximal* versions of all it ever
+tell and only `a` is signed, or neither is, both say the same in title, content, tags and source, and `a` is greater by
+priority and content digest: a daemon of the older protocol that carried the write altered the rest (protocol section
+8). That is a strict partial order. A node keeps the *maximal* versions of all it ever
 received: those that nothing it received supersedes. So what is kept is a function of the set of versions received,
 whatever their order, grouping or repetition, and the merge is commutative, associative and idempotent. (A multi-value
 register: Shapiro et al., "A comprehensive study of Convergent and Commutative Replicated Data Types", 2011, 3.2.2.)
@@ -17,6 +19,7 @@ from typing import Literal
 
 from sync.clock import dominates
 from sync.ports import Kept
+from sync.record import load
 from sync.version import Version
 
 MAX_KEPT = 32
@@ -39,8 +42,18 @@ Unchanged = Literal["same", "stale"]
 def supersedes(a: Version, b: Version) -> bool:
     """True where whoever wrote `a` knew all that `b` says."""
     if a.clock == b.clock:
-        return bool(a.signature) and not b.signature
+        if a.signature or b.signature:
+            return bool(a.signature) and not b.signature
+        return a.kind == b.kind == "m" and a.at == b.at and a.content != b.content and _is_altered(a, b)
     return dominates(a.clock, b.clock)
+
+
+def _is_altered(a: Version, b: Version) -> bool:
+    # Hardly ever asked: equal clocks with different content come from a daemon on the way, a forger, or a clone.
+    one, other = load(a.doc), load(b.doc)
+    if any(getattr(one, name) != getattr(other, name) for name in ("title", "content", "tags", "source")):
+        return False
+    return (one.priority, a.content) > (other.priority, b.content)
 
 
 def merge(kept: Sequence[Kept], incoming: Kept) -> Added | Unchanged:

@@ -134,7 +134,7 @@ def test_every_alarm_is_documented() -> None:
 def test_every_reason_for_being_out_of_step_is_documented() -> None:
     """The codes that `sync status` may show."""
     said = {code for _, code, _ in explain._ALERTS} | called_with("Explanation", place=0)
-    said |= {"http_<status>", "answer_too_large", "internal", "clock_skew", *_STORE_TROUBLE}
+    said |= {"http_<status>", "answer_too_large", "internal", "clock_skew", "quota", *_STORE_TROUBLE}
     assert set(first_column(section(read("docs/api.md"), "Why a peer is not in step"))) == said
 
 

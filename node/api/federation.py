@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from node.api.errors import ApiError, json_response, raw_response, read_json
+from node.bridge import Bridge
 from node.exchange import Exchange
 from node.peers import Peer
 from node.replicator import INLINE_BYTES
@@ -48,10 +49,12 @@ class Federation:
         heard_from: Callable[[str, int | None], None],
         version: str,
         max_body: int = wire.MAX_BODY,
+        bridge: Bridge | None = None,
     ) -> None:
         self._exchange = exchange
         self._heard_from = heard_from
         self._max_body = max_body
+        self._bridge = bridge
         self._health = {
             "status": "ok",
             "service": "ai-memory",
@@ -78,6 +81,10 @@ class Federation:
                 "direction", "this node sends to you and takes nothing from you; its operator can change that"
             )
         body = await read_json(request, self._max_body, BODY_PATIENCE)
+        if peer.legacy and self._bridge is not None:
+            answer = await self._bridge.push(peer, request.headers, body)
+            self._heard_from(peer.fingerprint, None)
+            return raw_response(answer)
         incoming = (
             wire.decode_push(body, peer.fingerprint)
             if len(body) <= INLINE_BYTES
@@ -96,6 +103,10 @@ class Federation:
     async def since(self, request: web.Request) -> web.StreamResponse:
         peer = self._caller(request)
         query = request.query
+        if peer.legacy and self._bridge is not None:
+            answer = await self._bridge.since(peer, query)
+            self._heard_from(peer.fingerprint, None)
+            return raw_response(answer)
         limit = _whole(query.get("limit"), DEFAULT_LIMIT, MAX_LIMIT)
         cursor, life = query.get("cursor") or None, query.get("for") or None
         if "since" in query:

@@ -172,6 +172,7 @@ def _status_text(told: dict[str, Any]) -> str:
         since = "" if peer["for_seconds"] is None else f" for {_duration(peer['for_seconds'])}"
         behind = f", {peer['behind']} behind" if peer["behind"] else ""
         lines.append(f"{peer['peer']:16}{peer['state'].replace('_', ' ')}{since}{behind}: {peer['reason']}")
+        lines += [f"{'':16}{note}" for note in peer["notes"]]
     lines += [f"ALARM {alarm['kind']} {alarm['peer'] or ''}: {alarm['detail']}" for alarm in told["alarms"]]
     return "\n".join(lines)
 

@@ -98,6 +98,7 @@ def peer() -> None:
 )
 @click.option("--read", multiple=True, help="Namespaces that it may read (globs) [**].")
 @click.option("--write", multiple=True, help="Namespaces that are taken from it (globs) [**].")
+@click.option("--legacy", is_flag=True, help="It is a daemon of the older protocol (v0.6, v0.7).")
 @command
 def add_peer(
     invocation: Invocation,
@@ -108,6 +109,7 @@ def add_peer(
     direction: str,
     read: tuple[str, ...],
     write: tuple[str, ...],
+    legacy: bool,
 ) -> None:
     """Add a peer, and its line in the allowlist with it. A running node begins by itself.
 
@@ -119,9 +121,9 @@ def add_peer(
     faults = [fault for fault in checked if fault]
     if faults:
         raise ConfigError(faults)
-    one = PeerConfig(name, url, _parsed(fingerprint), direction, read or ("**",), write or ("**",))
+    one = PeerConfig(name, url, _parsed(fingerprint), direction, read or ("**",), write or ("**",), legacy)
     setup.add_peer(invocation.home, one, ca)
-    told = {"name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction}
+    told = {"name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction, "legacy": legacy}
     running = invocation.home.running() is not None
     invocation.show(told, f"{name} is a peer" + ("; the running node begins with it now" if running else ""))
 
@@ -133,7 +135,7 @@ def list_peers(invocation: Invocation) -> None:
     peers = invocation.config().peers
     told = [
         {"name": p.name, "url": p.url, "fingerprint": p.fingerprint.text, "direction": p.direction,
-         "read": list(p.read), "write": list(p.write)}
+         "read": list(p.read), "write": list(p.write), "legacy": p.legacy}
         for p in peers
     ]  # fmt: skip
     rows = [f"{p.name:16}{p.url or '(calls here)':40}{p.direction:6}{p.fingerprint.text}" for p in peers]

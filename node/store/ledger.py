@@ -80,6 +80,15 @@ class SqlLedger:
         """What the open transaction did until now."""
         return self._state
 
+    def execute(self, text: str, values: Sequence[Any] = ()) -> Any:
+        """A statement over tables that are nobody's but the caller's, inside the open transaction."""
+        return self._execute(text, values)
+
+    @property
+    def run(self) -> Run:
+        """The run of new rows, for `locator.rows_with`."""
+        return self.locator.run
+
     # --- lives and position
 
     def lives(self) -> Sequence[Life]:

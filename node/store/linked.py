@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from node.store.locator import Run, links_beginning, rows_with, rows_with_any
+from node.store.locator import Run, links_beginning, rows_with
 from sync.link import ends
 from sync.version import LINK_SEPARATOR, Key
 
@@ -72,7 +72,7 @@ def present(execute: Any, run: Run, ids: Sequence[str], now: str) -> set[str]:
     """Those of these ids that a memory has which readers see."""
     found: set[str] = set()
     for start in range(0, len(ids), CHUNK):
-        condition, values = rows_with_any(run, ids[start : start + CHUNK])
+        condition, values = rows_with(run, *ids[start : start + CHUNK])
         rows = execute(
             f"SELECT id FROM memory WHERE {condition} AND kind = 'm' AND (expires_at IS NULL OR expires_at > ?)",
             (*values, now),

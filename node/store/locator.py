@@ -203,15 +203,11 @@ class Locator:
         return True
 
 
-def rows_with(run: Run, record_id: str) -> tuple[str, list[Any]]:
-    """A condition that the rows of an id meet, and hardly any other; its values."""
-    return _among(list(run.numbers.get(record_id, ())), "key = ?", [id_key(record_id)])
-
-
-def rows_with_any(run: Run, ids: Sequence[str]) -> tuple[str, list[Any]]:
-    """As `rows_with`, of any of these ids; at least one."""
-    numbers = [number for record_id in ids for number in list(run.numbers.get(record_id, ()))]
-    return _among(numbers, f"key IN ({','.join('?' * len(ids))})", [id_key(record_id) for record_id in ids])
+def rows_with(run: Run, *record_ids: str) -> tuple[str, list[Any]]:
+    """A condition that the rows of these ids meet, and hardly any other; its values."""
+    numbers = [number for record_id in record_ids for number in list(run.numbers.get(record_id, ()))]
+    keys = [id_key(record_id) for record_id in record_ids]
+    return _among(numbers, f"key IN ({','.join('?' * len(keys))})", keys)
 
 
 def rows_beginning(run: Run, prefix: str) -> tuple[str, list[Any]]:
@@ -226,6 +222,6 @@ def links_beginning(run: Run, source_id: str) -> tuple[str, list[Any]]:
     return _among(run.links_from(source_id), "key >= ? AND key < ?", [key, key + b"\xff" * (_PREFIX + 1)])
 
 
-def _among(numbers: Sequence[int], condition: str, values: list[Any]) -> tuple[str, list[Any]]:
+def _among(numbers: Sequence[int], condition: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
     beside = f" UNION ALL VALUES {placeholders(1, len(numbers))}" if numbers else ""
     return f"number IN (SELECT number FROM locator WHERE {condition}{beside})", [*values, *numbers]

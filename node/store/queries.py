@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 from node.store import ledger, linked, rows
 from node.store.connection import Connection
-from node.store.locator import Locator, rows_beginning, rows_with
+from node.store.locator import Locator, Run, rows_beginning, rows_with
 from node.store.search import Found, SearchFilter, TextSearch
 from node.store.textindex import place_of
 from sync.ports import Kept
@@ -74,6 +74,11 @@ class Queries:
             self._search.forget_tail()
             raise
         self._connection.execute("COMMIT")  # of nothing but the connection's own table of the tail
+
+    @property
+    def run(self) -> Run:
+        """The run of new rows that goes with this state of the store, for `locator.rows_with`."""
+        return self._run
 
     def _begin(self) -> None:
         """Fix a state of the store, and the run of new rows that goes with it (locator.py)."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from node.store import ledger
 from node.store.connection import Connection, DatabaseError, explained
@@ -27,8 +27,9 @@ class Reader(Queries):
         super().__init__(connection, locator)
         self._execute = connection.execute
 
-    def execute(self, text: str, values: Sequence[str]) -> None:
-        self._execute(text, values)
+    def execute(self, text: str, values: Sequence[Any] = ()) -> Any:
+        """A statement of the caller's own; it may only read."""
+        return self._execute(text, values)
 
     def lives(self) -> Sequence[Life]:
         return ledger.read_lives(self._execute)

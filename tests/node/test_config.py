@@ -30,6 +30,7 @@ CHANGED: dict[str, tuple[str, str, Any]] = {
     "federation.max_connections": ("9", "9", 9),
     "federation.default_read": ('["a/**", "b"]', "a/**,b", ["a/**", "b"]),
     "federation.default_write": ('["c"]', "c", ["c"]),
+    "federation.default_legacy": ("true", "yes", True),
     "local.listen": ('"localhost:80"', "localhost:80", "localhost:80"),
     "local.api_key_file": ('"key"', "key", "key"),
     "local.allow_non_loopback": ("true", "yes", True),

@@ -267,7 +267,7 @@ WRONG_PEERS = {
     ),
     "another direction": (peer(direction='"up"'), ":4: [[peer]] direction: 'up', expected one of push, pull, both"),
     "a pattern with a space": (peer(read='["a b"]'), ":4: [[peer]] read: 'a b' is no namespace pattern"),
-    "the older protocol": (peer(legacy="true"), ":4: [[peer]] legacy = true is not supported by this version"),
+    "another protocol than two": (peer(legacy='"v0.6"'), ":4: [[peer]] legacy is 'v0.6', expected true or false"),
     "only signed memories": (
         peer(allow_unsigned="false"),
         ":4: [[peer]] allow_unsigned = false would refuse everything",

@@ -359,7 +359,7 @@ def eventually(look: Callable[[], Any], what: str, report: Callable[[], str] = s
 
 
 WORDS = {
-    "not_listening": "nobody listens at that address; is the peer running?",
+    "not_listening": "nobody listens at that address",
     "unknown_host": "the peer's host name is not known; check the address and the DNS",
     "timeout": "no answer in time; is the peer reachable, or is a firewall between?",
     "disconnected": "the peer hung up; it may be restarting, or refuse us",

@@ -122,9 +122,10 @@ def peer(
     direction: str = "both",
     read: Sequence[str] = ("**",),
     write: Sequence[str] = ("**",),
+    legacy: bool = False,
 ) -> PeerConfig:
     """One `[[peer]]`."""
-    return PeerConfig(name, url, fingerprint, direction, tuple(read), tuple(write))
+    return PeerConfig(name, url, fingerprint, direction, tuple(read), tuple(write), legacy)
 
 
 def pair(

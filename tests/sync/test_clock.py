@@ -104,12 +104,12 @@ REFUSED: dict[str, tuple[Clock, str]] = {
     "counter zero": ({ALICE: 0}, f"counter 0 of {ALICE}"),
     "counter below zero": ({ALICE: -1}, f"counter -1 of {ALICE}"),
     "counter one too great": ({ALICE: MAX_COUNTER + 1}, f"counter {2**53 + 1} of {ALICE}, 1 to {2**53} expected"),
-    "actor in capitals": ({"A" * 16: 1}, "16 hex digits expected"),
-    "actor too short": ({"a" * 15: 1}, "16 hex digits expected"),
-    "actor too long": ({"a" * 17: 1}, "16 hex digits expected"),
-    "actor with a newline": ({"a" * 16 + "\n": 1}, "16 hex digits expected"),
-    "actor of other digits": ({"٣" * 16: 1}, "16 hex digits expected"),
-    "legacy actor": ({"legacy": 1}, "actor 'legacy', 16 hex digits expected"),
+    "actor in capitals": ({"A" * 16: 1}, "16 hex digits (or legacy) expected"),
+    "actor too short": ({"a" * 15: 1}, "16 hex digits (or legacy) expected"),
+    "actor too long": ({"a" * 17: 1}, "16 hex digits (or legacy) expected"),
+    "actor with a newline": ({"a" * 16 + "\n": 1}, "16 hex digits (or legacy) expected"),
+    "actor of other digits": ({"٣" * 16: 1}, "16 hex digits (or legacy) expected"),
+    "actor of another kind": ({"old": 1}, "actor 'old', 16 hex digits (or legacy) expected"),
 }
 
 

@@ -13,7 +13,6 @@ from hypothesis.errors import NoSuchExample
 from versions import ALICE, BOB, CAROL, Desk
 
 from sync import receive
-from sync.canonical import TOMBSTONE_CONTENT
 from sync.clock import dominates, join
 from sync.merge import MAX_KEPT, Added, Unchanged, merge, ordered, supersedes
 from sync.ports import Kept
@@ -24,13 +23,19 @@ Merge = Callable[[Sequence[Kept], Kept], Added | Unchanged]
 
 @st.composite
 def one_version(draw: st.DrawFn) -> Version:
-    """Few actors, small counters, few contents: equal clocks, signed twins and ties are all common."""
+    """Few actors, small counters, few contents: equal clocks, signed twins, altered ones and ties are all common."""
     clock = draw(st.dictionaries(st.sampled_from((ALICE, BOB, CAROL)), st.integers(1, 3), min_size=1))
     kind = draw(st.sampled_from("mmt"))
-    content = TOMBSTONE_CONTENT if kind == "t" else draw(st.sampled_from((b"1" * 32, b"2" * 32)))
-    at = f"2027-01-15T08:00:0{draw(st.integers(0, 2))}.000000+00:00"
+    seconds = draw(st.integers(0, 2))
     signature = draw(st.sampled_from((b"", b"", b"s" * 64, b"t" * 64)))
-    return Version("a", versions.ID, kind, at, clock, content, signature, b"{}")
+    if kind == "t":
+        return replace(versions.stone(clock, seconds=seconds), signature=signature, tag=b"")
+    content, priority, tier = (
+        draw(st.sampled_from("12")),
+        draw(st.integers(5, 6)),
+        draw(st.sampled_from(("mid", "long"))),
+    )
+    return versions.version(clock, seconds=seconds, signature=signature, content=content, priority=priority, tier=tier)
 
 
 SETS = st.lists(one_version().map(lambda version: Kept(version, 0)), max_size=8)
@@ -116,6 +121,10 @@ def test_supersession_is_a_strict_partial_order(a: Version, b: Version, c: Versi
         (versions.version({ALICE: 1, BOB: 1}), versions.version({ALICE: 1}), True),
         (versions.version({ALICE: 1}), versions.version({BOB: 1}), False),
         (versions.version({ALICE: 2}, content="1"), versions.version({ALICE: 2}, content="2"), False),
+        (versions.version({ALICE: 2}, priority=6), versions.version({ALICE: 2}), True),
+        (versions.version({ALICE: 2}), versions.version({ALICE: 2}, priority=6), False),
+        (versions.version({ALICE: 2}, priority=6, content="1"), versions.version({ALICE: 2}, content="2"), False),
+        (versions.version({ALICE: 2}, priority=6), versions.version({ALICE: 2}, seconds=1), False),
         (versions.version(signature=b"s" * 64), versions.version(), True),
         (versions.version(), versions.version(signature=b"s" * 64), False),
         (versions.version(signature=b"s" * 64), versions.version(signature=b"t" * 64), False),
@@ -124,7 +133,8 @@ def test_supersession_is_a_strict_partial_order(a: Version, b: Version, c: Versi
         (versions.stone({ALICE: 1}, seconds=9), versions.version({ALICE: 2}), False),
     ],
     ids=[
-        "later write", "earlier write", "one who saw it", "one who did not", "counter used twice", "signed twin",
+        "later write", "earlier write", "one who saw it", "one who did not", "counter used twice", "altered on the way",
+        "as it was before", "counter used twice, once with more weight", "counter used twice, later", "signed twin",
         "unsigned twin", "two signatures", "signature is not knowledge", "a delete that saw it",
         "an edit that saw the delete",
     ],

@@ -131,7 +131,7 @@ OVER_LIMITS: dict[str, tuple[Version, Edit, str]] = {
     "stone's time": (STONE, lambda doc: doc.update(deleted_at="soon"), "deleted_at: 'soon', expected the form"),
     "empty clock": (MEMORY, lambda doc: attestation(doc).update(clock={}), "clock: no entry found"),
     "great counter": (STONE, lambda doc: attestation(doc).update(clock={ALICE: 2**53 + 1}), "clock: counter"),
-    "foreign actor": (MEMORY, lambda doc: attestation(doc).update(clock={"legacy": 1}), "clock: actor 'legacy'"),
+    "foreign actor": (MEMORY, lambda doc: attestation(doc).update(clock={"old": 1}), "clock: actor 'old'"),
 }
 
 

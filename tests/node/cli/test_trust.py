@@ -143,7 +143,7 @@ def test_a_peer_is_added_listed_and_removed(home: Home, tmp_path: Path) -> None:
     (told,) = run("peer", "list", "--json", home=home).json
     assert told == {
         "name": "attic", "url": "https://attic:9443", "fingerprint": f"sha256:{A}", "direction": "push",
-        "read": ["a/**"], "write": ["b"],
+        "read": ["a/**"], "write": ["b"], "legacy": False,
     }  # fmt: skip
     assert fingerprints(home) == [A]
     assert ca.read_bytes() in (home.path / "ca.pem").read_bytes()
@@ -156,7 +156,7 @@ def test_a_peer_is_added_listed_and_removed(home: Home, tmp_path: Path) -> None:
 def test_a_peer_without_an_address_calls_here(home: Home) -> None:
     """Name and fingerprint are enough; the options have the defaults of the file."""
     assert run("peer", "add", "phone", "--fingerprint", COLONS, "--json", home=home).json == {
-        "name": "phone", "url": None, "fingerprint": f"sha256:{A}", "direction": "both",
+        "name": "phone", "url": None, "fingerprint": f"sha256:{A}", "direction": "both", "legacy": False,
     }  # fmt: skip
     (one,) = configuration.load(home.config, {}).peers
     assert (one.url, one.direction, one.read, one.write) == (None, "both", ("**",), ("**",))

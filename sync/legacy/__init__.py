@@ -1,0 +1,1 @@
+"""The older daemon's protocol as values: its rows, its order, its messages, and what of them becomes a version."""
