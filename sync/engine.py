@@ -112,7 +112,7 @@ class Engine:
         batch.commit()
         return result
 
-    def unlink(self, ledger: Ledger, keys: Iterable[Key], agent: str, now: int) -> int:
+    def unlink(self, ledger: Ledger, keys: Sequence[Key], agent: str, now: int) -> int:
         """Take these links back; returns how many there were."""
         batch = Batch(ledger)
         taken = writes.unlink(batch, keys, agent, now)

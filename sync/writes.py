@@ -111,8 +111,9 @@ def link(batch: Batch, namespace: str, fields: links.LinkFields, agent: str, now
     return Written(version, created=before is None)
 
 
-def unlink(batch: Batch, keys: Iterable[Key], agent: str, now: int) -> int:
+def unlink(batch: Batch, keys: Sequence[Key], agent: str, now: int) -> int:
     """Take these links back; returns how many of them there were."""
+    batch.load(keys)
     found = [key for key in keys if (kept := batch.kept(key)) and kept[0].version.kind == "l"]
     for key in found:
         _bury(batch, key, agent, now)
