@@ -5,11 +5,13 @@ The program is whole without any. `node.legacy` is one: deleting that package le
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # whoever only asks whether there is a bridge need not load all of this
+    import click
+
     from node.dialer import Dialer
     from node.exchange import Exchange
     from node.peers import Peer, PeerBook
@@ -19,6 +21,7 @@ if TYPE_CHECKING:  # whoever only asks whether there is a bridge need not load a
     from sync.peer import Pace
 
 LEGACY = "node.legacy.bridge"
+LEGACY_COMMANDS = "node.legacy.importing.command"
 
 
 class Calling(Protocol):
@@ -85,6 +88,14 @@ def is_there(name: str = LEGACY) -> bool:
     """True where the bridge is part of this program."""
     package = name.rpartition(".")[0]
     return importlib.util.find_spec(package) is not None and importlib.util.find_spec(name) is not None
+
+
+def commands(name: str = LEGACY_COMMANDS) -> "Sequence[click.Command]":
+    """What the bridge adds to the command line; nothing where this program has none."""
+    if not is_there():
+        return ()
+    found: Sequence[click.Command] = importlib.import_module(name).COMMANDS
+    return found
 
 
 def build(parts: Parts, name: str = LEGACY) -> Bridge | None:

@@ -22,7 +22,7 @@ from node.settings import PEER_SETTINGS, SETTINGS, Setting
 from tls.fingerprint import Fingerprint
 
 PREFIX = "AI_MEMORY_"
-OTHER_VARIABLES = frozenset(("AI_MEMORY_HOME", "AI_MEMORY_DB_KEY", "AI_MEMORY_AGENT_ID"))
+OTHER_VARIABLES = frozenset(("AI_MEMORY_HOME", "AI_MEMORY_DB_KEY", "AI_MEMORY_DB_PASSPHRASE", "AI_MEMORY_AGENT_ID"))
 """Variables of ours that are no setting of the file."""
 NO_BRIDGE = "is true, but this program was built without the bridge to the older protocol (node/legacy)"
 

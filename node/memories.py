@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from node import adoption
 from node.store import Reader, Store
 from node.store.linked import Linked
 from node.store.queries import ListFilter
@@ -130,6 +131,17 @@ class Memories:
         """Write again, for now, what is kept from the future of this node's clock. Returns how many."""
         settled = await self._write(lambda ledger: self._engine.settle_future(ledger, self._now()))
         return {"settled": settled}
+
+    async def adopt(self, body: bytes) -> dict[str, Any]:
+        """Take in versions that were made elsewhere, as they are; what became of each, in their order."""
+        told: list[adoption.Told] = []
+        for part in adoption.parts(body):
+
+            def adopt(ledger: Ledger, part: adoption.Part = part) -> adoption.Told:
+                return part.adopt(self._engine, ledger, self._now())
+
+            told.append(await self._write(adopt, bulk=True))
+        return adoption.answer(told)
 
     async def write(self, work: Callable[[Engine, Ledger, int], T]) -> T:
         """Have the writer run `work` with the engine, its ledger and the time then."""

@@ -7,6 +7,7 @@ process has seen confirmed, and when it last believed a peer that we were rolled
 from collections.abc import Callable, Iterable, Sequence
 
 from sync import lives, moment, writes
+from sync.adoption import Adopted, Adopter
 from sync.batch import Batch
 from sync.draft import Fields
 from sync.errors import RemoteError
@@ -14,7 +15,7 @@ from sync.link import LinkFields
 from sync.ports import FeedReader, Ledger
 from sync.receive import Alarm, Page, Part, Policy, Receiver, ScopeOf, Taken, forget_cursors
 from sync.serve import Ask, Cut, RolledBack, cut
-from sync.version import Key
+from sync.version import Key, Version
 
 ROLLBACK_INTERVAL = 3600 * moment.SECOND
 """A peer is believed at most once in this time when it says that we were rolled back."""
@@ -150,6 +151,13 @@ class Engine:
     def due(self, ledger: Ledger, scope_of: ScopeOf, now: int) -> Taken:
         """Judge again what waited in the future until now; at most `MAX_DUE` versions."""
         return Receiver(ledger, self._mint, self.agent, now).due(scope_of, MAX_DUE)
+
+    def adopt(self, ledger: Ledger, versions: Sequence[Version], now: int, *, dry_run: bool = False) -> Adopted:
+        """Take in versions that no peer's page brought, such as those of an import; `dry_run` only says what it would.
+
+        No version of a dry run is kept.
+        """
+        return Adopter(ledger, self._mint, self.agent, now).adopt(versions, dry_run=dry_run)
 
     # --- pages out
 

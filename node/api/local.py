@@ -65,6 +65,7 @@ class Local:
             ("GET", "/stats", self.stats),
             ("GET", "/sync/status", self.status),
             ("POST", "/sync/settle", self.settle),
+            ("POST", "/sync/versions", self.adopt),
         )
         for method, path, handler in routes:
             application.router.add_route(method, PREFIX + path, self._checked(handler))
@@ -155,6 +156,9 @@ class Local:
     async def settle(self, request: web.Request) -> web.StreamResponse:
         await self._body(request)
         return json_response(await self._memories.settle_future())
+
+    async def adopt(self, request: web.Request) -> web.StreamResponse:
+        return json_response(await self._memories.adopt(await self._body(request)))
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         return json_response(await self._status())

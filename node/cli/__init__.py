@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from node import bridge
 from node.cli import memory, mesh, serve, trust
 from node.cli.output import EPILOG, USAGE, CommandError, fail
 
@@ -38,5 +39,5 @@ def main() -> None:
     """
 
 
-for _command in (*serve.COMMANDS, *mesh.COMMANDS, *trust.COMMANDS, *memory.COMMANDS):
+for _command in (*serve.COMMANDS, *mesh.COMMANDS, *trust.COMMANDS, *memory.COMMANDS, *bridge.commands()):
     main.add_command(_command)

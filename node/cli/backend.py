@@ -54,6 +54,8 @@ class Backend(Protocol):
 
     def settle_future(self) -> dict[str, Any]: ...
 
+    def adopt(self, body: bytes) -> dict[str, Any]: ...
+
 
 class HttpBackend:
     """Over the local listener of a running node."""
@@ -101,13 +103,15 @@ class HttpBackend:
     def settle_future(self) -> dict[str, Any]:
         return self.call("POST", "/sync/settle", {})
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def adopt(self, body: bytes) -> dict[str, Any]:
+        return self.call("POST", "/sync/versions", body)
+
+    def call(self, method: str, path: str, body: dict[str, Any] | bytes | None = None) -> dict[str, Any]:
         """One request. Raises CommandError with the node's own words."""
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=TIMEOUT)
         try:
-            connection.request(
-                method, PREFIX + path, None if body is None else json.dumps(body).encode(), self._headers
-            )
+            sent = json.dumps(body).encode() if isinstance(body, dict) else body
+            connection.request(method, PREFIX + path, sent, self._headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -167,6 +171,9 @@ class StoreBackend:
 
     def settle_future(self) -> dict[str, Any]:
         return asyncio.run(self._memories.settle_future())
+
+    def adopt(self, body: bytes) -> dict[str, Any]:
+        return asyncio.run(self._memories.adopt(body))
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

@@ -54,8 +54,8 @@ EACH: dict[str, tuple[str, ...]] = {
     "backup": ("backup", "FILE"),
     "delete": ("delete", "ID"),
 }
-ELSEWHERE = {"serve", "demo", "sync status"}
-"""Tested with real nodes, each in its own module."""
+ELSEWHERE = {"serve", "demo", "sync status", "import"}
+"""Tested with real nodes, or somebody else's files, each in its own module."""
 
 
 def leaves(group: click.Group = main, words: tuple[str, ...] = ()) -> Iterator[str]:
