@@ -10,10 +10,11 @@ import msgspec
 
 from node import adoption
 from node.store import Reader, Store
+from node.store.linked import Linked
 from node.store.queries import ListFilter
 from node.store.search import SearchFilter
 from sync import apart, moment
-from sync.draft import Fields
+from sync.draft import Fields, Unset
 from sync.engine import Engine
 from sync.errors import RemoteError
 from sync.memory import TIERS, agent_fault
@@ -29,6 +30,7 @@ MAX_QUERY = 2_000
 MIN_PREFIX = 4
 SOON = 3_600 * moment.SECOND
 """What expires within an hour is counted as expiring soon."""
+KINDS = {"m": "memory", "t": "tombstone", "l": "link", "u": "unlink"}
 
 T = TypeVar("T")
 _fields = msgspec.json.Decoder(Fields)
@@ -59,8 +61,8 @@ class Memories:
 
     async def create(self, body: bytes, agent: str | None) -> dict[str, Any]:
         """Store under a title: a new memory, or a change of the one that has it."""
-        fields = _read(body)
-        writer = self._agent(fields, agent)
+        fields = decoded(_fields, body)
+        writer = self.writer(fields.agent_id, agent)
         written = await self._write(lambda ledger: self._engine.store(ledger, fields, writer, self._now()))
         return _summary(written.version)
 
@@ -73,8 +75,8 @@ class Memories:
         drafts: dict[int, tuple[Fields, str]] = {}
         for index, raw in enumerate(raws):
             try:
-                fields = _read(bytes(raw))
-                drafts[index] = (fields, self._agent(fields, agent))
+                fields = decoded(_fields, bytes(raw))
+                drafts[index] = (fields, self.writer(fields.agent_id, agent))
             except RemoteError as error:
                 errors[index] = error
         written: list[Written] = []
@@ -98,17 +100,17 @@ class Memories:
 
     async def update(self, record_id: str, body: bytes, agent: str | None, namespace: str | None) -> dict[str, Any]:
         """Change fields of a memory; returns it as it is then."""
-        fields = _read(body)
-        return await self._change(record_id, fields, self._agent(fields, agent), namespace)
+        fields = decoded(_fields, body)
+        return await self._change(record_id, fields, self.writer(fields.agent_id, agent), namespace)
 
     async def promote(self, record_id: str, agent: str | None, namespace: str | None) -> dict[str, Any]:
         """Make a memory long-lived."""
         fields = Fields(tier="long", expires_at=None)
-        changed = await self._change(record_id, fields, self._agent(fields, agent), namespace)
+        changed = await self._change(record_id, fields, self.writer(fields.agent_id, agent), namespace)
         return {"id": changed["id"], "promoted": True, "tier": changed["tier"]}
 
     async def _change(self, record_id: str, fields: Fields, agent: str, namespace: str | None) -> dict[str, Any]:
-        key = (await self._found(record_id, namespace)).key
+        key = (await self.found(record_id, namespace)).key
         result = await self._write(lambda ledger: self._engine.update(ledger, key, fields, agent, self._now()))
         if isinstance(result, Missing):
             raise RemoteError("not_found", "not found")
@@ -118,8 +120,8 @@ class Memories:
 
     async def delete(self, record_id: str, agent: str | None, namespace: str | None) -> dict[str, Any]:
         """Delete a memory, here and on every peer."""
-        key = (await self._found(record_id, namespace)).key
-        writer = self._agent(Fields(), agent)
+        key = (await self.found(record_id, namespace)).key
+        writer = self.writer(None, agent)
         result = await self._write(lambda ledger: self._engine.delete(ledger, key, writer, self._now()))
         if isinstance(result, Missing):
             raise RemoteError("not_found", "not found")
@@ -141,13 +143,18 @@ class Memories:
             told.append(await self._write(adopt, bulk=True))
         return adoption.answer(told)
 
+    async def write(self, work: Callable[[Engine, Ledger, int], T]) -> T:
+        """Have the writer run `work` with the engine, its ledger and the time then."""
+        return await self._write(lambda ledger: work(self._engine, ledger, self._now()))
+
     async def _write(self, work: Callable[[Ledger], T], *, bulk: bool = False) -> T:
         if self._before_write is not None:
             await self._before_write()
         return await self._store.writer.run(work, bulk=bulk)
 
-    def _agent(self, fields: Fields, claimed: str | None) -> str:
-        agent = fields.agent_id if isinstance(fields.agent_id, str) else claimed or self._engine.agent
+    def writer(self, given: str | Unset | None, claimed: str | None) -> str:
+        """Who writes: the agent that the body names, or the one that the caller claims to be, or the node."""
+        agent = given if isinstance(given, str) else claimed or self._engine.agent
         if fault := agent_fault(agent):
             raise RemoteError("invalid", fault)
         return agent
@@ -155,25 +162,36 @@ class Memories:
     # --- reads
 
     async def get(self, record_id: str, namespace: str | None) -> bytes:
-        """`{"memory": …, "links": []}` as JSON. An id may be shortened to a prefix that only one memory has."""
-        found = await self._found(record_id, namespace)
-        return b'{"memory":%b,"links":[]}' % found.doc
-
-    async def _found(self, record_id: str, namespace: str | None) -> Version:
+        """`{"memory": …, "links": […]}` as JSON. An id may be shortened to a prefix that only one memory has."""
         now = self._text()
-        found = await self._store.reader.look_up(lambda reader: _look_up(reader, record_id, now, namespace))
-        if not found:
-            raise RemoteError("not_found", "not found")
-        if len({one.version.id for one in found}) > 1:
-            raise RemoteError("ambiguous_id", f"{record_id!r} begins more than one id; give more of it")
-        return found[0].version
+
+        def read(reader: Reader) -> tuple[list[Kept], list[Linked]]:
+            found = _look_up(reader, record_id, now, namespace)
+            return found, reader.links(found[0].version.id, now, MAX_LIST) if found else []
+
+        found, links = await self.look_up(read)
+        return b'{"memory":%b,"links":[%b]}' % (_only(found, record_id).doc, joined(links))
+
+    async def found(self, record_id: str, namespace: str | None) -> Version:
+        """The memory with this id, or with the only id that begins so. Raises `not_found`, `ambiguous_id`."""
+        now = self._text()
+        return _only(await self.look_up(lambda reader: _look_up(reader, record_id, now, namespace)), record_id)
+
+    async def links(self, record_id: str, limit: int, offset: int) -> list[Linked]:
+        """The links of a memory, given its whole id."""
+        now = self._text()
+        return await self.look_up(lambda reader: reader.links(record_id, now, limit, offset))
+
+    async def look_up(self, task: Callable[[Reader], T]) -> T:
+        """Ask the store, each statement over one state of it."""
+        return await self._store.reader.look_up(task)
 
     async def listed(self, query: Mapping[str, str]) -> bytes:
         """`{"memories": […], "count": n}`, newest change first."""
         wanted = ListFilter(
             self._text(),
-            _whole(query, "limit", DEFAULT_LIST, MAX_LIST),
-            _whole(query, "offset", 0, 10**9),
+            whole(query, "limit", DEFAULT_LIST, MAX_LIST),
+            whole(query, "offset", 0, 10**9),
             query.get("namespace"),
             _tier(query),
             query.get("tags") or query.get("tag"),
@@ -194,7 +212,7 @@ class Memories:
         wanted = SearchFilter(
             text,
             self._text(),
-            _whole(query, "limit", DEFAULT_LIST, MAX_LIST),
+            whole(query, "limit", DEFAULT_LIST, MAX_LIST),
             query.get("namespace"),
             _tier(query),
             query.get("tags") or query.get("tag"),
@@ -206,7 +224,7 @@ class Memories:
 
     async def conflicts(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Keys with more than one kept version, with all of them; and titles that two memories share."""
-        limit, offset = _whole(query, "limit", DEFAULT_LIST, MAX_LIST), _whole(query, "offset", 0, 10**9)
+        limit, offset = whole(query, "limit", DEFAULT_LIST, MAX_LIST), whole(query, "offset", 0, 10**9)
 
         def read(reader: Reader) -> dict[str, Any]:
             keys = reader.conflicting(limit, offset)
@@ -241,7 +259,7 @@ class Memories:
             "waiting": found.waiting,
             "expired": found.expired,
             "expiring_soon": found.expiring_soon,
-            "links_count": 0,
+            "links_count": found.links,
             "db_size_bytes": found.bytes,
             "unindexed": found.unindexed,
             "feed": position.number,
@@ -252,6 +270,22 @@ class Memories:
         return moment.text(self._now())
 
 
+def joined(links: Iterable[Linked]) -> bytes:
+    """Links as the elements of a JSON list; `missing` names the end whose memory is not here."""
+    return b",".join(
+        one.doc if one.missing is None else b'%b,"missing":"%b"}' % (one.doc[:-1], one.missing.encode())
+        for one in links
+    )
+
+
+def _only(found: Sequence[Kept], record_id: str) -> Version:
+    if not found:
+        raise RemoteError("not_found", "not found")
+    if len({one.version.id for one in found}) > 1:
+        raise RemoteError("ambiguous_id", f"{record_id!r} begins more than one id; give more of it")
+    return found[0].version
+
+
 def _look_up(reader: Reader, record_id: str, now: str, namespace: str | None) -> list[Kept]:
     """One statement: a whole id is the first of those that begin with it."""
     if len(record_id) < MIN_PREFIX:
@@ -260,9 +294,10 @@ def _look_up(reader: Reader, record_id: str, now: str, namespace: str | None) ->
     return [one for one in found if one.version.id == record_id] or found
 
 
-def _read(body: bytes) -> Fields:
+def decoded(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    """What a client's body says. Raises RemoteError `invalid` or `malformed`."""
     try:
-        return _fields.decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise RemoteError("invalid", f"{error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -301,15 +336,20 @@ def _document(version: Version) -> dict[str, Any]:
 
 
 def _described(one: Kept) -> dict[str, Any]:
-    kind = "memory" if one.version.kind == "m" else "tombstone"
-    return {"kind": kind, "at": one.version.at, "tag": one.version.tag.hex(), "record": _document(one.version)}
+    return {
+        "kind": KINDS[one.version.kind],
+        "at": one.version.at,
+        "tag": one.version.tag.hex(),
+        "record": _document(one.version),
+    }
 
 
 def _counted(found: Iterable[tuple[str, int]], name: str) -> list[dict[str, Any]]:
     return [{name: value, "count": count} for value, count in found]
 
 
-def _whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+def whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """A number in a query. Raises RemoteError `bad_query`."""
     text = query.get(name)
     if text is None or text == "":
         return default

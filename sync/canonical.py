@@ -1,4 +1,4 @@
-"""The bytes that are hashed (protocol section 5): RFC 8785 canonical JSON of what a memory says.
+"""The bytes that are hashed (protocol section 5): RFC 8785 canonical JSON of what a memory or a link says.
 
 Two ways lead to the same bytes. The `rfc8785` library is the reference; the fast path is the JSON codec with sorted
 keys, taken only where the two cannot differ: no fractional numbers but a plain `confidence`, keys in ASCII (whose
@@ -60,6 +60,31 @@ def content_bytes(memory: Memory) -> bytes:
 def content_digest(memory: Memory) -> bytes:
     """SHA-256 of `content_bytes`, 32 bytes."""
     return hashlib.sha256(content_bytes(memory)).digest()
+
+
+class _LinkContent(msgspec.Struct):
+    # RFC 8785 order again. Nothing but text, so the codec's bytes are the canonical ones.
+    created_at: str
+    observed_by: str | None
+    relation: str
+    source_id: str
+    target_id: str
+    valid_from: str | None
+    valid_until: str | None
+
+
+def link_digest(
+    source_id: str,
+    target_id: str,
+    relation: str,
+    created_at: str,
+    valid_from: str | None,
+    valid_until: str | None,
+    observed_by: str | None,
+) -> bytes:
+    """SHA-256 of RFC 8785 canonical JSON of what a link says, 32 bytes; null where it says nothing."""
+    said = _LinkContent(created_at, observed_by, relation, source_id, target_id, valid_from, valid_until)
+    return hashlib.sha256(_encode(said)).digest()
 
 
 def _is_plain(value: Any) -> bool:

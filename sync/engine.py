@@ -11,6 +11,7 @@ from sync.adoption import Adopted, Adopter
 from sync.batch import Batch
 from sync.draft import Fields
 from sync.errors import RemoteError
+from sync.link import LinkFields
 from sync.ports import FeedReader, Ledger
 from sync.receive import Alarm, Page, Part, Policy, Receiver, ScopeOf, Taken, forget_cursors
 from sync.serve import Ask, Cut, RolledBack, cut
@@ -103,11 +104,27 @@ class Engine:
         batch.commit()
         return result
 
+    def link(
+        self, ledger: Ledger, namespace: str, fields: LinkFields, agent: str, now: int
+    ) -> writes.Written | writes.Missing:
+        """Link two memories; `Missing` where the first is not in this namespace. Raises RemoteError `invalid`."""
+        batch = Batch(ledger)
+        result = writes.link(batch, namespace, fields, agent, now)
+        batch.commit()
+        return result
+
+    def unlink(self, ledger: Ledger, keys: Sequence[Key], agent: str, now: int) -> int:
+        """Take these links back; returns how many there were."""
+        batch = Batch(ledger)
+        taken = writes.unlink(batch, keys, agent, now)
+        batch.commit()
+        return taken
+
     def settle_future(self, ledger: Ledger, now: int) -> int:
         """Write again, as this node and for now, what is kept from the future (protocol section 4, *Time*).
 
         For an operator whose store holds what an author with a wrong clock wrote, who cannot take it back any more.
-        Returns how many memories and tombstones it was.
+        Returns how many memories, links, tombstones and unlinks it was.
         """
         batch = Batch(ledger)
         future = ledger.kept_after(moment.text(now + writes.SKEW_BOUND))

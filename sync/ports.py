@@ -115,6 +115,9 @@ class Ledger(Protocol):
     def titled(self, namespace: str, title: str) -> Sequence[Kept]:
         """The winners that are memories with this title in this namespace."""
 
+    def links_from(self, source_id: str) -> Sequence[Key]:
+        """Keys of the links that begin at this id, in whatever namespace; none where the winner is an unlink."""
+
     def own_after(self, at: str) -> Sequence[Key]:
         """Keys of kept versions written here whose time is greater than `at` (there are hardly ever any)."""
 
@@ -181,8 +184,10 @@ class FeedPage:
 
     memories: bytes
     tombstones: bytes
+    links: bytes
+    """Links and unlinks."""
     count: int
-    """Versions in `memories` and `tombstones`."""
+    """Versions in `memories`, `tombstones` and `links`."""
     offers: bytes
     """`["namespace","id","<tag hex>"]` arrays joined by commas."""
     last: int

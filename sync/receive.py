@@ -102,6 +102,8 @@ class Taken:
     noop: int = 0
     deleted: int = 0
     """Of `applied`, how many were tombstones."""
+    links: int = 0
+    """Of `applied`, how many were links or unlinks."""
     refused: tuple[Refused, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     full: bool = False
@@ -120,6 +122,7 @@ class Taken:
             applied=self.applied + later.applied,
             noop=self.noop + later.noop,
             deleted=self.deleted + later.deleted,
+            links=self.links + later.links,
             refused=self.refused + later.refused,
             alarms=self.alarms + later.alarms,
             full=self.full or later.full,
@@ -157,21 +160,22 @@ class Receiver:
         settled = state.generation - state.generation % 2
         giver = ledger.giver_id(Giver(page.peer, page.life, settled + step)) if expected and part.versions else 0
 
-        applied = noop = deleted = 0
+        applied = noop = deleted = links = 0
         refused: list[Refused] = []
         full = before.full
         room = WAITING_LIMIT - ledger.waiting_bytes(page.peer) if self._any_early(part.versions) else 0
         for version in part.versions:
             if not policy.scope.allows(version.namespace):
                 refused.append(
-                    Refused(version.id, version.kind, "scope", "this node does not take that namespace from you")
+                    Refused(version.shown, version.kind, "scope", "this node does not take that namespace from you")
                 )
             elif version.at > self._horizon:
                 room, full = self._set_aside(page.peer, version, room, full)
-                refused.append(Refused(version.id, version.kind, "clock_skew", _skew(version.at, self._now)))
+                refused.append(Refused(version.shown, version.kind, "clock_skew", _skew(version.at, self._now)))
             elif self.accept(page.peer, version, giver, rollback_allowed):
                 applied += 1
                 deleted += version.kind == "t"
+                links += version.kind in ("l", "u")
             else:
                 noop += 1
         wanted = self._wanted(page.offers, policy) if part.last else ()
@@ -187,7 +191,7 @@ class Receiver:
             ledger.put_waiting(self._waiting)
         batch.commit()
         return Taken(
-            applied, noop, deleted, tuple(refused), tuple(self._alarms), full, wanted,
+            applied, noop, deleted, links, tuple(refused), tuple(self._alarms), full, wanted,
             current_cursor(state, page.life, policy), moved, batch.life.actor,
         )  # fmt: skip
 
@@ -218,7 +222,9 @@ class Receiver:
         batch.put(key, merged.kept)
         if len(merged.kept) > MAX_KEPT:
             restate(batch, key, self._agent, self._now)
-            self._alarm("settled", peer, f"{len(merged.kept)} versions of {version.id} were in conflict, one is left")
+            self._alarm(
+                "settled", peer, f"{len(merged.kept)} versions of {version.shown} were in conflict, one is left"
+            )
         return True
 
     def _check_claims(self, peer: str, version: Version, hidden: Sequence[Kept], rollback_allowed: bool) -> None:
@@ -261,7 +267,7 @@ class Receiver:
         if is_news:
             self._alarm(
                 "forged_claim", peer,
-                f"{agent_of(version)} signed a version of {version.id} that claims writes of this node that it "
+                f"{agent_of(version)} signed a version of {version.shown} that claims writes of this node that it "
                 "never made",
             )  # fmt: skip
 

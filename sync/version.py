@@ -11,7 +11,9 @@ from typing import Literal
 from sync.clock import Clock
 
 Key = tuple[str, str]
-Kind = Literal["m", "t"]
+Kind = Literal["m", "t", "l", "u"]
+LINK_SEPARATOR = "\x1f"
+"""Joins source, target and relation to a link's id; the limits let it into no other id."""
 TAG_BYTES = 16
 Rank = tuple[str, bytes, bytes, bytes]
 
@@ -23,17 +25,18 @@ class Version:
     namespace: str
     id: str
     kind: Kind
-    """`m` a memory, `t` a tombstone."""
+    """`m` a memory, `t` a tombstone, `l` a link, `u` an unlink (a link's tombstone)."""
     at: str
     """`updated_at` (of a tombstone `deleted_at`), canonical text."""
     clock: Clock
     content: bytes
-    """SHA-256 of the canonical content; of a tombstone the digest of nothing."""
+    """SHA-256 of the canonical content; of a tombstone or an unlink the digest of nothing."""
     signature: bytes
     """Empty where the version is unsigned."""
     doc: bytes
     """The record as it goes over the wire: one JSON object, UTF-8, its attestation included."""
     title: str = ""
+    """Of a link: the id of the memory it leads to."""
     tag: bytes = field(default=b"")
     """16 bytes that identify the version; computed where not given."""
 
@@ -44,6 +47,12 @@ class Version:
     @property
     def key(self) -> Key:
         return (self.namespace, self.id)
+
+    @property
+    def shown(self) -> str:
+        """The id for people: a link's is `source relation target`."""
+        parts = self.id.split(LINK_SEPARATOR)
+        return f"{parts[0]} {parts[2]} {parts[1]}" if len(parts) == 3 else self.id
 
     @property
     def rank(self) -> Rank:

@@ -10,10 +10,11 @@ from typing import TypeVar
 
 import msgspec
 
-from sync import apart, record
+from sync import apart, link, record
 from sync.errors import RemoteError
 from sync.feed import Cursor
-from sync.memory import MAX_ID_BYTES, MAX_NAMESPACE
+from sync.link import MAX_LINK_ID_BYTES
+from sync.memory import MAX_NAMESPACE
 from sync.receive import Offer, Page, Taken
 from sync.record import Refused
 from sync.serve import Cut
@@ -21,7 +22,7 @@ from sync.version import TAG_BYTES, Version
 
 NAME = "ai-memory-sync"
 VERSION = 1
-FEATURES = ("tombstones", "offers")
+FEATURES = ("tombstones", "offers", "links")
 ALARMS = frozenset(("duplicate_identity",))
 """Alarms that one node raises about another and tells it; names that are not known are not taken in."""
 MAX_BODY = 16 * 2**20
@@ -116,10 +117,10 @@ def encode_push(sender: str, cut: Cut) -> bytes:
     """The body of `POST /api/v1/sync/push`."""
     return (
         b'{"sender_agent_id":%b,"sender_clock":{"entries":{}},"life":%b,"after":%b,"to":%b,"for":%b,"reset":%b,'
-        b'"memories":[%b],"tombstones":[%b],"links":[],"offers":[%b],"dry_run":false}'
+        b'"memories":[%b],"tombstones":[%b],"links":[%b],"offers":[%b],"dry_run":false}'
     ) % (
         _encode(sender), _encode(cut.life), _encode(cut.after), _encode(cut.to), _encode(cut.made_for),
-        _encode(cut.reset), cut.page.memories, cut.page.tombstones, cut.page.offers,
+        _encode(cut.reset), cut.page.memories, cut.page.tombstones, cut.page.links, cut.page.offers,
     )  # fmt: skip
 
 
@@ -146,8 +147,8 @@ def encode_answer(taken: Taken, refused: Sequence[Refused], alarms: Sequence[str
     refusals = [RefusedEntry(one.id, one.kind, one.reason, one.detail) for one in (*refused, *taken.refused)]
     return _encode(
         {
-            "applied": taken.applied - taken.deleted, "deleted": taken.deleted, "noop": taken.noop,
-            "skipped": len(refusals), "archived": 0, "restored": 0, "links_applied": 0, "pendings_applied": 0,
+            "applied": taken.applied - taken.deleted - taken.links, "deleted": taken.deleted, "noop": taken.noop,
+            "skipped": len(refusals), "archived": 0, "restored": 0, "links_applied": taken.links, "pendings_applied": 0,
             "pending_decisions_applied": 0, "namespace_meta_applied": 0, "namespace_meta_cleared": 0,
             "dry_run": False, "receiver_clock": {"entries": {}},
             "have": taken.have, "life": taken.life, "wanted": [tag.hex() for tag in taken.wanted],
@@ -169,10 +170,10 @@ def encode_since(cut: Cut, limit: int, alarms: Sequence[str] = ()) -> bytes:
     page = cut.page
     return (
         b'{"protocol":%b,"count":%d,"limit":%d,"updated_since":null,"earliest_updated_at":%b,"latest_updated_at":%b,'
-        b'"memories":[%b],"tombstones":[%b],"links":[],"cursor":%b,"more":%b,"reset":%b,"life":%b,"for":%b,"alarms":%b}'
+        b'"memories":[%b],"tombstones":[%b],"links":[%b],"cursor":%b,"more":%b,"reset":%b,"life":%b,"for":%b,"alarms":%b}'
     ) % (
         _PROTOCOL, page.count, limit, _encode(page.earliest), _encode(page.latest), page.memories, page.tombstones,
-        _encode(cut.to), _encode(page.more), _encode(cut.reset), _encode(cut.life), _encode(cut.made_for),
+        page.links, _encode(cut.to), _encode(page.more), _encode(cut.reset), _encode(cut.life), _encode(cut.made_for),
         _encode(alarms),
     )  # fmt: skip
 
@@ -223,9 +224,9 @@ def _records(
 ) -> tuple[tuple[Version, ...], tuple[Refused, ...]]:
     read = [record.read(bytes(raw), "m") for raw in memories]
     read.extend(record.read(bytes(raw), "t") for raw in tombstones)
-    refused = [one for one in read if isinstance(one, Refused)]
-    refused.extend(Refused("", "m", "unsupported", "links are not replicated by this version") for _ in links)
-    return tuple(one for one in read if isinstance(one, Version)), tuple(refused)
+    read.extend(link.read(bytes(raw)) for raw in links)
+    refused = tuple(one for one in read if isinstance(one, Refused))
+    return tuple(one for one in read if isinstance(one, Version)), refused
 
 
 def _known(alarms: Iterable[str]) -> tuple[str, ...]:
@@ -233,7 +234,7 @@ def _known(alarms: Iterable[str]) -> tuple[str, ...]:
 
 
 def _offer(namespace: str, record_id: str, tag: str) -> Offer:
-    if len(namespace) > MAX_NAMESPACE or len(record_id) > MAX_ID_BYTES:
+    if len(namespace) > MAX_NAMESPACE or len(record_id) > MAX_LINK_ID_BYTES:
         raise RemoteError("limits", "offers: a namespace or an id over its limit")
     return Offer((namespace, record_id), _tag(tag))
 

@@ -1,18 +1,20 @@
-"""Local writes: what create, update, delete, move and re-write make of the feed (protocol sections 3 and 4).
+"""Local writes: what create, update, delete, move, link and re-write make of the feed (protocol sections 3 and 4).
 
 Each takes an open `Batch` and the time, and answers with a value. A write's clock is the join of all that is kept of
 its key plus its own counter, so it settles whatever was in conflict.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sync import clock as clocks
+from sync import link as links
 from sync import moment
 from sync.batch import Batch
 from sync.clock import Clock
 from sync.draft import Fields, edited, new_memory, says_the_same
+from sync.errors import RemoteError
 from sync.ids import memory_id
 from sync.merge import Added, merge
 from sync.ports import Kept
@@ -83,6 +85,41 @@ def delete(batch: Batch, key: Key, agent: str, now: int) -> Written | Missing:
     return Written(_bury(batch, key, agent, now))
 
 
+def link(batch: Batch, namespace: str, fields: links.LinkFields, agent: str, now: int) -> Written | Missing:
+    """Link two memories, or change what is said of the link. Raises RemoteError `invalid`.
+
+    `namespace`: of the memory that it begins at. The one that it leads to may not be here: it may come later.
+    """
+    source_id, target_id, relation = fields.source_id, fields.target_id, fields.relation
+    if fault := links.triple_fault(source_id, target_id, relation):
+        raise RemoteError("invalid", fault)
+    if not _is_memory(batch, (namespace, source_id)):
+        return Missing()
+    key = (namespace, links.link_id(source_id, target_id, relation))
+    kept = batch.kept(key)
+    before = links.load(kept[0].version.doc) if kept and kept[0].version.kind == "l" else None
+    at, clock = _stamp(batch, key, now)
+    created_at = before.created_at if before is not None else at
+    observed_by = links.text_of(before.observed_by) if before is not None else agent
+    times = {name: _valid(fields, before, name) for name in ("valid_from", "valid_until")}
+    version = links.link_version(
+        namespace, source_id, target_id, relation, created_at, agent, clock, at=at, observed_by=observed_by, **times
+    )
+    if before is not None and len(kept) == 1 and version.content == kept[0].version.content:
+        return Written(kept[0].version, changed=False)
+    _put(batch, version)
+    return Written(version, created=before is None)
+
+
+def unlink(batch: Batch, keys: Sequence[Key], agent: str, now: int) -> int:
+    """Take these links back; returns how many of them there were."""
+    batch.load(keys)
+    found = [key for key in keys if (kept := batch.kept(key)) and kept[0].version.kind == "l"]
+    for key in found:
+        _bury(batch, key, agent, now)
+    return len(found)
+
+
 def restate(batch: Batch, key: Key, agent: str, now: int) -> Version:
     """Write the winner's content again, seen by all: settles a key."""
     version = batch.kept(key)[0].version
@@ -133,14 +170,52 @@ def _rewrite(batch: Batch, before: Version, fields: Fields, agent: str, now: int
     moved = after.namespace != memory.namespace
     if not moved and says_the_same(memory, after) and len(batch.kept(before.key)) == 1:
         return Written(before, changed=False)
+    taken_along: list[links.Link] = []
     if moved:
+        taken_along = _take_up_links(batch, before.key, agent, now)
         _bury(batch, before.key, agent, now)
         if _is_memory(batch, (after.namespace, after.id)):  # under another title, or it would have been found
             after.id = _free_id(batch, after.namespace, after.title)
     after.updated_at, clock = _stamp(batch, (after.namespace, after.id), now)
     version = memory_version(after, agent, clock)
     _put(batch, version)
+    _set_down_links(batch, version.key, taken_along, agent, now)
     return Written(version)
+
+
+def _take_up_links(batch: Batch, key: Key, agent: str, now: int) -> list[links.Link]:
+    """Unlink what begins at a memory that moves: who may not read its new place shall not read its links either."""
+    keys = [link_key for link_key in batch.ledger.links_from(key[1]) if link_key[0] == key[0]]
+    batch.load(keys)
+    found = [links.load(batch.kept(link_key)[0].version.doc) for link_key in keys]
+    unlink(batch, keys, agent, now)
+    return found
+
+
+def _set_down_links(batch: Batch, key: Key, some: Iterable[links.Link], agent: str, now: int) -> None:
+    """Link again what was taken up. The memory may have got another id, which one of them may have led to."""
+    namespace, source_id = key
+    by_key = {
+        (namespace, links.link_id(source_id, one.target_id, one.relation)): one
+        for one in some
+        if one.target_id != source_id
+    }
+    batch.load(by_key)
+    for link_key, one in by_key.items():
+        at, clock = _stamp(batch, link_key, now)
+        _put(batch, links.renewed(one, link_key, at, agent, clock))
+
+
+def _valid(fields: links.LinkFields, before: links.Link | None, name: str) -> str | None:
+    given = getattr(fields, name)
+    if given is links.UNSET:
+        return links.text_of(getattr(before, name)) if before is not None else None
+    if given is None:
+        return None
+    at = moment.canonical(given)
+    if at is None:
+        raise RemoteError("invalid", f"{name}: {given[:40]!r}, an RFC 3339 time expected")
+    return at
 
 
 def _is_memory(batch: Batch, key: Key) -> bool:
@@ -156,14 +231,23 @@ def _free_id(batch: Batch, namespace: str, title: str) -> str:
 
 def _bury(batch: Batch, key: Key, agent: str, now: int) -> Version:
     at, clock = _stamp(batch, key, now)
-    stone = tombstone_version(*key, at, agent, clock)
+    stone = _stone(key, at, agent, clock)
     _put(batch, stone)
     return stone
 
 
+def _stone(key: Key, at: str, agent: str, clock: Clock) -> Version:
+    """What a delete leaves under a key, of a memory or of a link."""
+    if links.is_link(key):
+        return links.unlink_version(key[0], *links.ends(key[1]), at, agent, clock)
+    return tombstone_version(*key, at, agent, clock)
+
+
 def _again(version: Version, agent: str, at: str, clock: Clock) -> Version:
-    if version.kind == "t":
-        return tombstone_version(*version.key, at, agent, clock)
+    if version.kind in ("t", "u"):
+        return _stone(version.key, at, agent, clock)
+    if version.kind == "l":
+        return links.renewed(links.load(version.doc), version.key, at, agent, clock)
     memory = load(version.doc)
     memory.updated_at = at
     return memory_version(memory, agent, clock)

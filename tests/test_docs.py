@@ -122,7 +122,7 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 def test_every_reason_for_a_refusal_is_documented() -> None:
     """What a record may be refused for, wherever the code says so."""
-    said = called_with("Refused", place=2) | called_with("_Fault")
+    said = called_with("Refused", place=2) | called_with("Fault")
     assert set(first_column(section(read("docs/api.md"), "Reasons for refusing a record"))) == said
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from node.api.errors import ApiError, json_response, raw_response, read_json
+from node.linking import Linking
 from node.memories import Memories
 
 PREFIX = "/api/v1"
@@ -35,6 +36,7 @@ class Local:
         hosts: Collection[str] = (),
     ) -> None:
         self._memories = memories
+        self._linking = Linking(memories)
         self._health = health
         self._status = status
         self._max_body = max_body
@@ -54,6 +56,9 @@ class Local:
             ("PUT", "/memories/{id}", self.update),
             ("DELETE", "/memories/{id}", self.delete),
             ("POST", "/memories/{id}/promote", self.promote),
+            ("POST", "/links", self.link),
+            ("DELETE", "/links", self.unlink),
+            ("GET", "/links/{id}", self.links),
             ("GET", "/search", self.search),
             ("GET", "/conflicts", self.conflicts),
             ("GET", "/namespaces", self.namespaces),
@@ -124,6 +129,17 @@ class Local:
         return json_response(
             await self._memories.promote(request.match_info["id"], _agent(request), request.query.get("namespace"))
         )
+
+    async def link(self, request: web.Request) -> web.StreamResponse:
+        body = await self._body(request)
+        return json_response(await self._linking.create(body, _agent(request), request.query.get("namespace")), 201)
+
+    async def unlink(self, request: web.Request) -> web.StreamResponse:
+        body = await self._body(request) if request.can_read_body else None
+        return json_response(await self._linking.delete(body, request.query, _agent(request)))
+
+    async def links(self, request: web.Request) -> web.StreamResponse:
+        return raw_response(await self._linking.listed(request.match_info["id"], request.query))
 
     async def search(self, request: web.Request) -> web.StreamResponse:
         return raw_response(await self._memories.search(request.query))

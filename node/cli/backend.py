@@ -13,6 +13,7 @@ from node.cli.context import Invocation
 from node.cli.output import NO, REFUSED, STORE, UNREACHABLE, CommandError
 from node.exchange import new_engine
 from node.home import Home
+from node.linking import Linking
 from node.memories import Memories
 from node.passphrase import from_file
 from node.store import Store
@@ -36,6 +37,12 @@ class Backend(Protocol):
     def delete(self, record_id: str) -> dict[str, Any]: ...
 
     def promote(self, record_id: str) -> dict[str, Any]: ...
+
+    def link(self, fields: dict[str, Any]) -> dict[str, Any]: ...
+
+    def unlink(self, fields: dict[str, Any]) -> dict[str, Any]: ...
+
+    def links(self, record_id: str) -> dict[str, Any]: ...
 
     def listed(self, filters: dict[str, str]) -> dict[str, Any]: ...
 
@@ -71,6 +78,15 @@ class HttpBackend:
 
     def promote(self, record_id: str) -> dict[str, Any]:
         return self.call("POST", f"/memories/{quote(record_id, safe='')}/promote", {})
+
+    def link(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return self.call("POST", "/links", fields)
+
+    def unlink(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return self.call("DELETE", "/links", fields)
+
+    def links(self, record_id: str) -> dict[str, Any]:
+        return self.call("GET", f"/links/{quote(record_id, safe='')}")
 
     def listed(self, filters: dict[str, str]) -> dict[str, Any]:
         return self.call("GET", f"/memories?{urlencode(filters)}")
@@ -115,6 +131,7 @@ class StoreBackend:
 
     def __init__(self, memories: Memories) -> None:
         self._memories = memories
+        self._linking = Linking(memories)
 
     def create(self, fields: dict[str, Any]) -> dict[str, Any]:
         return asyncio.run(self._memories.create(json.dumps(fields).encode(), None))
@@ -130,6 +147,15 @@ class StoreBackend:
 
     def promote(self, record_id: str) -> dict[str, Any]:
         return asyncio.run(self._memories.promote(record_id, None, None))
+
+    def link(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return asyncio.run(self._linking.create(json.dumps(fields).encode(), None, None))
+
+    def unlink(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return asyncio.run(self._linking.delete(json.dumps(fields).encode(), {}, None))
+
+    def links(self, record_id: str) -> dict[str, Any]:
+        return _decoded(asyncio.run(self._linking.listed(record_id, {})))
 
     def listed(self, filters: dict[str, str]) -> dict[str, Any]:
         return _decoded(asyncio.run(self._memories.listed(filters)))

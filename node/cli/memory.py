@@ -7,7 +7,11 @@ import click
 
 from node.cli.backend import backend
 from node.cli.context import Invocation, command
-from node.cli.output import REFUSED, CommandError
+from node.cli.output import NO, REFUSED, CommandError
+from sync.link import DEFAULT_RELATION, RELATIONS
+from sync.version import LINK_SEPARATOR
+
+SAID = {"tombstone": "(deleted)", "link": "(linked)", "unlink": "(unlinked)"}
 
 
 @click.command()
@@ -39,7 +43,8 @@ def get(invocation: Invocation, id: str) -> None:
     """Show one memory. ID may be shortened as long as only one memory's begins so."""
     with backend(invocation) as node:
         answer = node.get(id)
-    invocation.show(answer, _shown(answer["memory"]))
+    links = "".join(f"\n{_link(one)}" for one in answer["links"])
+    invocation.show(answer, _shown(answer["memory"]) + (f"\n{links}" if links else ""))
 
 
 @click.command(name="list")
@@ -110,6 +115,56 @@ def promote(invocation: Invocation, id: str) -> None:
     invocation.show(answer, f"{answer['id']} is long-lived now")
 
 
+RELATION = click.option(
+    "--relation", "-r", type=click.Choice(RELATIONS), default=DEFAULT_RELATION, show_default=True, help="What it means."
+)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@RELATION
+@click.option("--valid-from", help="RFC 3339 time from which it holds.")
+@click.option("--valid-until", help="RFC 3339 time until which it holds.")
+@click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who says so [the node].")
+@command
+def link(invocation: Invocation, source: str, target: str, **given: Any) -> None:
+    """Link two memories: SOURCE is related to TARGET, or supersedes it, contradicts it, is derived from it.
+
+    SOURCE and TARGET are ids, which may be shortened.
+
+        ai-memory link 3f2a9c04 b81d77e0 --relation supersedes
+    """
+    with backend(invocation) as node:
+        answer = node.link(_fields(given) | {"source_id": source, "target_id": target})
+    invocation.show(answer, _link(answer))
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@RELATION
+@click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who takes it back [the node].")
+@command
+def unlink(invocation: Invocation, source: str, target: str, **given: Any) -> None:
+    """Take a link back, here and on every peer. The ids of memories that are not here must be whole."""
+    with backend(invocation) as node:
+        answer = node.unlink(_fields(given) | {"source_id": source, "target_id": target})
+    if not answer["deleted"]:
+        raise CommandError(NO, "not_found", "there is no such link")
+    invocation.show(answer, "unlinked")
+
+
+@click.command()
+@click.argument("id")
+@command
+def links(invocation: Invocation, id: str) -> None:
+    """Show what a memory links to, and what links to it, the newest change first. ID may be shortened."""
+    with backend(invocation) as node:
+        answer = node.links(id)
+    invocation.show(answer, "\n".join(map(_link, answer["links"])) or "no links")
+
+
 @click.command()
 @click.option("--limit", default=20, show_default=True, help="At most 1000.")
 @command
@@ -122,10 +177,10 @@ def conflicts(invocation: Invocation, limit: int) -> None:
         answer = node.conflicts({"limit": str(limit)})
     lines = []
     for one in answer["conflicts"]:
-        lines.append(f"{one['id']}  {one['namespace']}")
+        lines.append(f"{' '.join(one['id'].split(LINK_SEPARATOR))}  {one['namespace']}")
         for version in one["versions"]:
             record = version["record"]
-            said = record.get("content", "(deleted)").replace("\n", " ")[:60]
+            said = str(record.get("content", SAID.get(version["kind"], ""))).replace("\n", " ")[:60]
             lines.append(f"    {version['at']}  {record.get('metadata', {}).get('agent_id', '')}  {said}")
     lines += [f"shared title: {one['title']}  {one['namespace']}" for one in answer["shared_titles"]]
     invocation.show(answer, "\n".join(lines) or "no conflicts")
@@ -151,12 +206,15 @@ def stats(invocation: Invocation) -> None:
     """Count what the store holds."""
     with backend(invocation) as node:
         answer = node.stats()
-    rows = [f"{name:16}{answer[name]}" for name in ("total", "conflicts", "tombstones", "waiting", "expired", "digest")]
+    rows = [
+        f"{name:16}{answer[name]}"
+        for name in ("total", "links_count", "conflicts", "tombstones", "waiting", "expired", "digest")
+    ]
     rows += [f"  {one['namespace']:30}{one['count']}" for one in answer["by_namespace"]]
     invocation.show(answer, "\n".join(rows))
 
 
-COMMANDS = (store, get, listed, search, update, delete, promote, conflicts, settle, stats)
+COMMANDS = (store, get, listed, search, update, delete, promote, link, unlink, links, conflicts, settle, stats)
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +244,11 @@ def _shown(memory: dict[str, Any]) -> str:
     if memory.get("expires_at"):
         lines.append(f"{'expires_at':12}{memory['expires_at']}")
     return "\n".join((*lines, "", memory["content"]))
+
+
+def _link(one: dict[str, Any]) -> str:
+    missing = {"source_id": "  (the first is not here)", "target_id": "  (the second is not here)"}
+    return f"{one['source_id']}  {one['relation']:12}  {one['target_id']}{missing.get(one.get('missing', ''), '')}"
 
 
 def _table(memories: list[dict[str, Any]]) -> str:

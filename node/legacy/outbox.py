@@ -12,6 +12,7 @@ from node.legacy.tables import Record
 from node.store.reader import Reader
 from sync.legacy.outgoing import Delete, Keep, Known, Put, decide, other_name
 from sync.legacy.row import row_of
+from sync.link import is_link
 from sync.ports import Ledger, Scope
 from sync.version import Key, Version
 
@@ -73,7 +74,8 @@ def plan(reader: Reader, peer: str, scope: Scope) -> Plan:
     numbers = {key: number for number, key in changed}
     keys = list(dict.fromkeys((*due, *numbers)))
     records = tables.by_keys(execute, peer, keys)
-    winners = ours.winners(reader, (key for key in keys if scope.allows(key[0])))
+    # Links are passed over: the daemon is sent memories alone.
+    winners = ours.winners(reader, (key for key in keys if scope.allows(key[0]) and not is_link(key)))
     titles = {(one.namespace, one.title) for one in winners.values() if one.kind == "m"}
     titles |= {(one.key[0], one.known.title) for one in records.values()}
     cut = _Cut(

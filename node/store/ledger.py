@@ -11,9 +11,10 @@ from typing import Any
 
 from node.store import rows
 from node.store.connection import Connection
-from node.store.locator import Locator, Run, id_key, rows_with
+from node.store.locator import Locator, Run, id_key, links_beginning, rows_with
 from node.store.tail import Committed
 from sync.ids import memory_id
+from sync.link import ends
 from sync.memory import Memory
 from sync.ports import Change, Giver, Kept, Life, PeerState, Position, Waiting
 from sync.record import load
@@ -159,6 +160,9 @@ class SqlLedger:
         winner = self.kept((key,)).get(key, ())[:1]
         found = [one for one in winner if one.version.kind == "m" and one.version.title == title]
         return [*found, *aliased(self._execute, namespace, title)] if self._any_aliased else found
+
+    def links_from(self, source_id: str) -> Sequence[Key]:
+        return linked_from(self._execute, self.locator.run, source_id)
 
     def own_after(self, at: str) -> Sequence[Key]:
         found = self._execute(
@@ -333,6 +337,13 @@ def aliased(execute: Any, namespace: str, title: str) -> list[Kept]:
     return [rows.kept(row) for row in found]
 
 
+def linked_from(execute: Any, run: Run, source_id: str) -> list[Key]:
+    """Keys of the links that begin at this id."""
+    condition, values = links_beginning(run, source_id)
+    found = execute(f"SELECT namespace, id FROM memory WHERE {condition} AND kind = 'l'", values)
+    return [(namespace, record_id) for namespace, record_id in found if ends(record_id)[0] == source_id]
+
+
 def _memory_row(change: Change) -> tuple[Any, ...]:
     winner = change.kept[0]
     return (
@@ -347,7 +358,7 @@ def _memory_row(change: Change) -> tuple[Any, ...]:
 
 def _expiry(version: Version) -> str | None:
     # A document without the word has no expiry; most have none, and decoding is not free.
-    if version.kind == "t" or b'"expires_at"' not in version.doc:
+    if version.kind != "m" or b'"expires_at"' not in version.doc:
         return None
     memory: Memory = load(version.doc)
     return memory.expires_at if isinstance(memory.expires_at, str) else None

@@ -15,7 +15,7 @@ from typing import Any
 
 from node.store.connection import Connection, DatabaseError
 from node.store.rows import placeholders
-from sync.version import Key
+from sync.version import LINK_SEPARATOR, Key
 
 SHORTEST, LONGEST = 8_192, 32_768
 """Bounds of a run's length; in between a sixteenth of the store, so that a merge writes each page for many rows."""
@@ -28,9 +28,23 @@ Entry = tuple[bytes, int, Key]
 
 
 def id_key(record_id: str) -> bytes:
-    """What an id is found under: its first bytes, for those who know only these, and a digest of all of it."""
+    """What an id is found under: its first bytes, for those who know only these, and a digest of all of it.
+
+    A link's begins with what stands for its source: so those of one memory lie together, and apart from the memories.
+    """
     raw = record_id.encode(errors="replace")
-    return raw[:_PREFIX] + hashlib.blake2b(raw, digest_size=5).digest()
+    source, separator, _ = record_id.partition(LINK_SEPARATOR)
+    return (_source_key(source) if separator else raw[:_PREFIX]) + hashlib.blake2b(raw, digest_size=5).digest()
+
+
+def _source_key(source_id: str) -> bytes:
+    digest = hashlib.blake2b(source_id.encode(errors="replace"), digest_size=_PREFIX - 1)
+    return LINK_SEPARATOR.encode() + digest.digest()
+
+
+def _beginning(record_id: str) -> str:
+    source, separator, _ = record_id.partition(LINK_SEPARATOR)
+    return source + separator if separator else record_id[:_PREFIX]
 
 
 class Run:
@@ -47,7 +61,7 @@ class Run:
         self.numbers: dict[str, list[int]] = {}
         """For readers of whatever state: every number that an id was given."""
         self.beginnings: dict[str, list[str]] = {}
-        """Ids by their first characters."""
+        """Ids by their first characters; those of links by their source."""
         for entry in entries:
             self.add(entry)
 
@@ -60,7 +74,7 @@ class Run:
         numbers = self.numbers.get(record_id)
         if numbers is None:
             numbers = self.numbers[record_id] = []
-            self.beginnings.setdefault(record_id[:_PREFIX], []).append(record_id)
+            self.beginnings.setdefault(_beginning(record_id), []).append(record_id)
         numbers.append(number)
         self.entries.append(entry)
         self.places[key] = number
@@ -78,6 +92,11 @@ class Run:
         """The numbers of all ids that begin so."""
         known = self.beginnings.get(prefix[:_PREFIX], ()) if len(prefix) >= _PREFIX else list(self.numbers)
         return [number for one in list(known) if one.startswith(prefix) for number in list(self.numbers[one])]
+
+    def links_from(self, source_id: str) -> list[int]:
+        """The numbers of all links that begin at this id."""
+        known = self.beginnings.get(source_id + LINK_SEPARATOR, ())
+        return [number for one in list(known) for number in list(self.numbers[one])]
 
     def is_live(self, entry: Entry) -> bool:
         return self.places.get(entry[2]) == entry[1]
@@ -195,6 +214,12 @@ def rows_beginning(run: Run, prefix: str) -> tuple[str, list[Any]]:
     """A condition that the rows of all ids with this beginning meet, and others; its values."""
     raw = prefix.encode(errors="replace")[:_PREFIX]
     return _among(run.beginning_with(prefix), "key >= ? AND key < ?", [raw, raw + b"\xff" * (_PREFIX + 1)])
+
+
+def links_beginning(run: Run, source_id: str) -> tuple[str, list[Any]]:
+    """A condition that the rows of all links that begin at this id meet, and hardly any other; its values."""
+    key = _source_key(source_id)
+    return _among(run.links_from(source_id), "key >= ? AND key < ?", [key, key + b"\xff" * (_PREFIX + 1)])
 
 
 def _among(numbers: Sequence[int], condition: str, values: Sequence[Any]) -> tuple[str, list[Any]]:

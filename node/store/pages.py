@@ -13,6 +13,7 @@ _AT_ONCE = """
 SELECT count(*), max(number), sum(length(doc)), sum(others),
        CAST(group_concat(doc, ',') FILTER (WHERE kind = 'm' AND visible) AS BLOB),
        CAST(group_concat(doc, ',') FILTER (WHERE kind = 't' AND visible) AS BLOB),
+       CAST(group_concat(doc, ',') FILTER (WHERE kind IN ('l', 'u') AND visible) AS BLOB),
        count(*) FILTER (WHERE visible), min(at) FILTER (WHERE visible), max(at) FILTER (WHERE visible)
 FROM (
     SELECT number, kind, at, others, doc, ?1 IS NULL OR giver IS NOT ?1 AS visible
@@ -40,6 +41,7 @@ _SIZE_OFFERED = "CASE WHEN giver IS NULL THEN length(doc) ELSE 120 END" + _BESID
 _DOCUMENTS = """
 SELECT CAST(group_concat(doc, ',') FILTER (WHERE kind = 'm') AS BLOB),
        CAST(group_concat(doc, ',') FILTER (WHERE kind = 't') AS BLOB),
+       CAST(group_concat(doc, ',') FILTER (WHERE kind IN ('l', 'u')) AS BLOB),
        count(*), min(at), max(at)
 FROM (SELECT doc, kind, at FROM memory WHERE number > ? AND number <= ?{conditions} ORDER BY number)
 """
@@ -64,7 +66,7 @@ def cut_page(execute: Execute, position: Position, request: PageRequest) -> Feed
     measure = _SIZE_OFFERED if request.offer else _SIZE
     count, last, size, others = execute(_LAST_BY_COUNT.format(size=measure), (after, request.limit)).fetchone()
     if not count:
-        return FeedPage(b"", b"", 0, b"", top, top, position.head, None, None)
+        return FeedPage(b"", b"", b"", 0, b"", top, top, position.head, None, None)
     whole = count < request.limit
     if size > request.max_bytes:
         by_bytes = execute(_LAST_BY_BYTES.format(size=measure), (after, last, request.max_bytes))
@@ -72,10 +74,11 @@ def cut_page(execute: Execute, position: Position, request: PageRequest) -> Feed
     span = (after, last)
     visible, values = _visible(execute, span, request)
     bodies, offered, room = _split(execute, span, visible, values, request)
-    memories, tombstones, number, earliest, latest = execute(
+    memories, tombstones, links, number, earliest, latest = execute(
         _DOCUMENTS.format(conditions=bodies[0]), (*span, *bodies[1])
     ).fetchone()
-    parts = {"m": [memories] if memories else [], "t": [tombstones] if tombstones else []}
+    lists = ([found] if found else [] for found in (memories, tombstones, links))
+    parts = dict(zip(("m", "t", "l"), lists, strict=True))
     offers = []
     if offered is not None:
         found = execute(_OFFERS.format(conditions=offered[0]), (*span, *offered[1])).fetchone()[0]
@@ -91,11 +94,11 @@ def cut_page(execute: Execute, position: Position, request: PageRequest) -> Feed
                     offers.append(msgspec.json.encode((namespace, record_id, tag.hex())))
                     continue
                 room -= len(doc)
-            parts[kind].append(doc)
+            parts["l" if kind == "u" else kind].append(doc)
             times.append(at)
             number += 1
     return FeedPage(
-        b",".join(parts["m"]), b",".join(parts["t"]), number, b",".join(offers),
+        b",".join(parts["m"]), b",".join(parts["t"]), b",".join(parts["l"]), number, b",".join(offers),
         top if whole else last, top, position.head, min(times, default=None), max(times, default=None),
     )  # fmt: skip
 
@@ -115,14 +118,16 @@ def _at_once(execute: Execute, position: Position, request: PageRequest) -> Feed
 
     None where it is over the limit of bytes, or some of its keys have conflicts.
     """
-    count, last, size, others, memories, tombstones, visible, earliest, latest = execute(
+    count, last, size, others, memories, tombstones, links, visible, earliest, latest = execute(
         _AT_ONCE, (request.skip_giver or None, request.after, request.limit)
     ).fetchone()
     if (size or 0) > request.max_bytes or others:
         return None
     top = position.number
     last = top if count < request.limit else last
-    return FeedPage(memories or b"", tombstones or b"", visible, b"", last, top, position.head, earliest, latest)
+    return FeedPage(
+        memories or b"", tombstones or b"", links or b"", visible, b"", last, top, position.head, earliest, latest
+    )
 
 
 Condition = tuple[str, list[Any]]

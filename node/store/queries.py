@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from node.store import ledger, rows
+from node.store import ledger, linked, rows
 from node.store.connection import Connection
 from node.store.locator import Locator, Run, rows_beginning, rows_with
 from node.store.search import Found, SearchFilter, TextSearch
@@ -46,6 +46,7 @@ class Stats:
     conflicts: int
     """Keys with more than one kept version."""
     waiting: int
+    links: int
     expired: int
     expiring_soon: int
     bytes: int
@@ -90,7 +91,10 @@ class Queries:
             self._connection.execute("ROLLBACK")
 
     def in_one_statement(self, task: Callable[[Self], T]) -> T:
-        """The result of a task of one statement, which sees one state of the store without a transaction around it."""
+        """The result of a task of one statement, which sees one state of the store without a transaction around it.
+
+        A task of more statements sees one state in each, which may be a later one than the statement before it saw.
+        """
         while True:
             self._run = self._locator.run
             result = task(self)
@@ -138,6 +142,14 @@ class Queries:
         ).fetchall()
         found = [rows.kept(row) for row in (*winner, *others)]
         return sorted(found, key=lambda one: one.version.rank, reverse=True)
+
+    def links(self, record_id: str, now: str, limit: int, offset: int = 0) -> list[linked.Linked]:
+        """The links that begin at a memory or lead to it, newest change first."""
+        return linked.links_of(self._connection.execute, self._run, record_id, now, limit, offset)
+
+    def link_keys(self, link_id: str) -> list[Key]:
+        """The keys under which a link is kept."""
+        return linked.link_keys(self._connection.execute, self._run, link_id)
 
     def listed(self, wanted: ListFilter) -> list[bytes]:
         """Documents of memories, newest change first."""
@@ -237,6 +249,7 @@ class Queries:
             tombstones=one("SELECT count(*) FROM memory WHERE kind = 't'"),
             conflicts=self.conflict_count(),
             waiting=one("SELECT count(*) FROM waiting"),
+            links=linked.link_count(self._connection.execute),
             expired=one("SELECT count(*) FROM memory WHERE expires_at <= ?", now),
             expiring_soon=one("SELECT count(*) FROM memory WHERE expires_at > ? AND expires_at <= ?", now, soon),
             bytes=one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"),

@@ -77,7 +77,7 @@ class Readers:
             self._free.put(reader)
 
     async def look_up(self, task: Callable[[Reader], T]) -> T:
-        """As `run`, for a task of one statement: that sees one state of the store without a transaction around it."""
+        """As `run`, without a transaction: each statement of the task sees one state of the store, not all the same."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._one_statement, task)
 
     def _one_statement(self, task: Callable[[Reader], T]) -> T:

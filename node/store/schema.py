@@ -109,6 +109,11 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         "UPDATE indexed SET number = 0",
         "DELETE FROM dead",
     ),
+    (
+        # What leads to a memory: the title of a link's row is its target. No other row is written here. (What begins at
+        # a memory lies together in `locator`.)
+        "CREATE INDEX memory_link ON memory(title) WHERE kind = 'l'",
+    ),
 )
 
 

@@ -105,7 +105,8 @@ class Tail:
         changes = [] if after == position.number else [c for n, c in self._changes.items() if n > after]
         if len(changes) > request.limit or sum(map(_size, changes)) > request.max_bytes:
             raise NotInTail
-        parts: dict[str, list[bytes]] = {"m": [], "t": []}
+        links: list[bytes] = []
+        parts: dict[str, list[bytes]] = {"m": [], "t": [], "l": links, "u": links}
         offers, times = [], []
         for change in changes:
             namespace, record_id = change.key
@@ -121,7 +122,7 @@ class Tail:
                     parts[version.kind].append(version.doc)
                     times.append(version.at)
         return FeedPage(
-            b",".join(parts["m"]), b",".join(parts["t"]), len(times), b",".join(offers),
+            b",".join(parts["m"]), b",".join(parts["t"]), b",".join(links), len(times), b",".join(offers),
             position.number, position.number, position.head, min(times, default=None), max(times, default=None),
         )  # fmt: skip
 

@@ -9,8 +9,9 @@ from simulation import TOPOLOGIES, Op
 
 PUSHES = ("ok", "ok", "ok", "lost", "noack", "delay", "delay", "dup", "hello", "torn")
 PULLS = ("ok", "ok", "ok", "lost", "delay", "delay", "dup", "torn")
+LINKS = ["link", "link", "unlink"]
 USUAL = (
-    ["write"] * 6 + ["delete"] * 2 + ["move", "rename"] + ["push"] * 5 + ["pull"] * 5 + ["deliver"] * 3
+    ["write"] * 6 + ["delete"] * 2 + ["move", "rename"] + LINKS + ["push"] * 5 + ["pull"] * 5 + ["deliver"] * 3
 )  # the mixture of a history in which nothing but the network fails
 
 
@@ -30,6 +31,11 @@ def history(rng: random.Random, topology: str, length: int, faults: Sequence[str
                 ops.append((kind, name, namespace, title, rng.choice(namespaces)))
             case "rename":
                 ops.append((kind, name, namespace, title, rng.choice(titles)))
+            case "link":
+                target = (rng.choice(namespaces), rng.choice(titles))
+                ops.append((kind, name, (namespace, title), target, rng.random() < 0.3))
+            case "unlink":
+                ops.append((kind, name, rng.randrange(4)))
             case "push" | "pull":
                 kind = kind if kind in by else by[0]
                 ops.append((kind, p, q, rng.choice(PUSHES if kind == "push" else PULLS)))

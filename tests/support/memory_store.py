@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from sync import link
 from sync.feed import EMPTY, ZERO_HEAD
 from sync.ports import Change, FeedPage, Giver, Kept, Life, PageRequest, PeerState, Position, Waiting
 from sync.version import Key
@@ -58,6 +59,13 @@ class MemoryStore:
             kept[0]
             for key, kept in self._records.items()
             if key[0] == namespace and kept[0].version.kind == "m" and kept[0].version.title == title
+        ]
+
+    def links_from(self, source_id: str) -> Sequence[Key]:
+        return [
+            key
+            for key, kept in self._records.items()
+            if kept[0].version.kind == "l" and link.ends(key[1])[0] == source_id
         ]
 
     def own_after(self, at: str) -> Sequence[Key]:
@@ -114,7 +122,7 @@ class MemoryStore:
     def page(self, request: PageRequest) -> FeedPage:
         rows = sorted((number, key) for key, number in self._numbers.items() if number > request.after)
         cut = rows[: request.limit]
-        parts: dict[str, list[bytes]] = {"m": [], "t": []}
+        parts: dict[str, list[bytes]] = {"m": [], "t": [], "l": [], "u": []}
         offers, times, size, last = [], [], 0, request.after
         for number, key in cut:
             kept = self._records[key]
@@ -141,7 +149,8 @@ class MemoryStore:
         return FeedPage(
             b",".join(parts["m"]),
             b",".join(parts["t"]),
-            len(parts["m"]) + len(parts["t"]),
+            b",".join(parts["l"] + parts["u"]),
+            len(times),
             b",".join(offers),
             last,
             top,

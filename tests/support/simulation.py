@@ -18,6 +18,8 @@ from oracle import Fault, Oracle, SimStore
 from sync import lives, moment, wire, writes
 from sync.draft import Fields
 from sync.engine import Engine
+from sync.ids import memory_id
+from sync.link import LinkFields
 from sync.receive import Page, Part, Policy, Taken, current_cursor
 from sync.scope import Globs
 from sync.serve import Ask, Cut, RolledBack
@@ -159,6 +161,25 @@ class World:
         if key is not None:
             node.store.transaction(node.engine.update, key, fields, f"agent:{name}", self.clock(node))
 
+    def link(self, name: str, source: tuple[str, str], target: tuple[str, str], valid: bool) -> None:
+        """Link the memory of this (namespace, title) to another, which may not be here."""
+        node = self.nodes[name]
+        self.before_write(node)
+        key = self._find(node, *source)
+        target_id = memory_id(*target, 0)
+        if key is not None and key[1] != target_id:
+            until = moment.text(self.now) if valid else msgspec.UNSET
+            fields = LinkFields(source_id=key[1], target_id=target_id, valid_until=until)
+            node.store.transaction(node.engine.link, key[0], fields, f"agent:{name}", self.clock(node))
+
+    def unlink(self, name: str, which: int) -> None:
+        node = self.nodes[name]
+        self.before_write(node)
+        keys = sorted(key for key, kept in node.store.everything().items() if kept[0].version.kind == "l")
+        if keys:
+            key = keys[which % len(keys)]
+            node.store.transaction(node.engine.unlink, (key,), f"agent:{name}", self.clock(node))
+
     # --- the network
 
     def _ask(self, sender: Node, receiver: Node, cursor: str | None, made_for: str, push: bool) -> Cut:
@@ -291,7 +312,7 @@ class World:
 
     def do(self, op: Op) -> None:
         kind, *rest = op
-        if kind in ("write", "delete", "push", "pull"):
+        if kind in ("write", "delete", "link", "unlink", "push", "pull"):
             rest = [self._one_of(one) if one in self.nodes else one for one in rest]
         with self.oracle.watching():
             TABLE[kind](self, *rest)
@@ -359,6 +380,8 @@ def _deliver(world: World, which: int) -> None:
 TABLE: dict[str, Callable[..., None]] = {
     "write": World.write,
     "delete": World.delete,
+    "link": World.link,
+    "unlink": World.unlink,
     "rename": lambda w, n, ns, t, new: w.change(n, ns, t, Fields(title=new)),
     "move": lambda w, n, ns, t, new: w.change(n, ns, t, Fields(namespace=new)),
     "push": World.push,

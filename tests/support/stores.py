@@ -21,6 +21,7 @@ from sync import lives, moment
 from sync.draft import Fields, new_memory
 from sync.engine import Engine
 from sync.ids import memory_id
+from sync.link import LinkFields, link_id
 from sync.moment import SECOND
 from sync.ports import Ledger
 from sync.receive import Page, Part, Policy, Taken
@@ -91,6 +92,18 @@ class Keeper:
         result = self.do(self.engine.delete, self.key(title, namespace), "agent:test", self.tick())
         assert isinstance(result, Written), result
         return result.version
+
+    def link(self, title: str, target_id: str, namespace: str = "a", **fields: Any) -> Version:
+        """Link the memory that has the title to another one, which need not be here."""
+        key = self.key(title, namespace)
+        wanted = LinkFields(source_id=key[1], target_id=target_id, **fields)
+        result = self.do(self.engine.link, namespace, wanted, "agent:test", self.tick())
+        assert isinstance(result, Written), result
+        return result.version
+
+    def unlink(self, title: str, target_id: str, namespace: str = "a", relation: str = "related_to") -> int:
+        key = (namespace, link_id(self.key(title, namespace)[1], target_id, relation))
+        return self.do(self.engine.unlink, [key], "agent:test", self.tick())
 
     def key(self, title: str, namespace: str = "a") -> Key:
         return self.read(lambda reader: reader.by_title(namespace, title))[0].version.key

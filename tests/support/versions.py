@@ -10,6 +10,8 @@ from memory_store import MemoryStore
 from sync import lives, moment
 from sync.draft import Fields
 from sync.engine import Engine
+from sync.ids import memory_id
+from sync.link import LinkFields, link_id, link_version, unlink_version
 from sync.memory import Memory
 from sync.ports import Kept
 from sync.receive import Page, Part, Policy, Taken
@@ -25,6 +27,7 @@ ALICE, BOB, CAROL = "a" * 16, "b" * 16, "c" * 16
 """Actors of nodes that these tests do not run."""
 PEER = "sha256:" + "5" * 64
 ID = "0b5c6a4e-0000-5000-8000-000000000001"
+OTHER = "0b5c6a4e-0000-5000-8000-000000000002"
 EVERYTHING = Globs.everything()
 
 
@@ -49,6 +52,22 @@ def version(clock: Mapping[str, int] | None = None, *, signature: bytes = b"", *
 def stone(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", record_id: str = ID) -> Version:
     """A tombstone by another node."""
     return tombstone_version(namespace, record_id, moment.text(NOW + round(seconds * SECOND)), "agent:other", clock)
+
+
+def link(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
+    """A link by another node, from the memory `ID` to `OTHER` where nothing else is said."""
+    usual: dict[str, Any] = {
+        "source_id": ID, "target_id": OTHER, "relation": "related_to",
+        "created_at": moment.text(NOW + round(seconds * SECOND)),
+    }  # fmt: skip
+    return link_version(namespace, **{**usual, **fields}, agent="agent:other", clock=clock)
+
+
+def unlink(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
+    """An unlink by another node."""
+    usual = {"source_id": ID, "target_id": OTHER, "relation": "related_to"}
+    at = moment.text(NOW + round(seconds * SECOND))
+    return unlink_version(namespace, **{**usual, **fields}, at=at, agent="agent:other", clock=clock)
 
 
 class Desk:
@@ -81,6 +100,16 @@ class Desk:
 
     def delete(self, key: Key) -> Any:
         return self.do(self.engine.delete, key, "agent:desk")
+
+    def link(self, title: str, target_id: str, *, namespace: str = "a", **fields: Any) -> Any:
+        """Link the memory of this title to another, which need not be here."""
+        wanted = LinkFields(source_id=memory_id(namespace, title, 0), target_id=target_id, **fields)
+        return self.do(self.engine.link, namespace, wanted, "agent:desk")
+
+    def unlink(self, title: str, target_id: str, relation: str = "related_to", *, namespace: str = "a") -> int:
+        key = (namespace, link_id(memory_id(namespace, title, 0), target_id, relation))
+        taken: int = self.do(self.engine.unlink, (key,), "agent:desk")
+        return taken
 
     def take(self, *versions: Version, scope: Globs = EVERYTHING, **fields: Any) -> Taken:
         """Receive a page in one part. `fields`: of the page; it moves no cursor if they do not say so."""

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import TOPOLOGIES, Op, World, links
 
+from sync.ids import memory_id
+
 HISTORIES = int(os.environ.get("SIMULATE_HISTORIES", "150"))
 GROUPS = {
     "nothing": (),
@@ -38,11 +40,14 @@ def test_no_history_loses_a_write_or_leaves_two_nodes_apart(group: str) -> None:
 
 
 NAMES = st.sampled_from("AB")
+PLACES = st.tuples(st.sampled_from("ab"), st.just("x"))
 HOW = st.sampled_from(("ok", "lost", "noack", "delay", "dup", "hello", "torn"))
 OPERATIONS: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just("write"), NAMES, st.sampled_from("ab"), st.just("x")),
     st.tuples(st.just("delete"), NAMES, st.sampled_from("ab"), st.just("x")),
     st.tuples(st.just("move"), NAMES, st.sampled_from("ab"), st.just("x"), st.sampled_from("ab")),
+    st.tuples(st.just("link"), NAMES, PLACES, PLACES, st.booleans()),
+    st.tuples(st.just("unlink"), NAMES, st.integers(0, 3)),
     st.tuples(st.just("push"), st.just("A"), st.just("B"), HOW),
     st.tuples(st.just("push"), st.just("B"), st.just("A"), HOW),
     st.tuples(st.just("pull"), st.just("A"), st.just("B"), HOW.filter(lambda how: how not in ("noack", "hello"))),
@@ -75,6 +80,26 @@ def test_a_cloned_node_is_named_and_its_writes_are_kept() -> None:
     assert world.heal()
     assert world.faults() == []
     assert len(world.nodes["A2"].store.everything()) == 2
+
+
+def test_links_made_moved_and_taken_back_apart_come_to_rest_alike() -> None:
+    """One node moves a memory while another links it and a third takes a link of it back."""
+    world = World("triangle", seed=5)
+    everywhere = [("push", p, q, "ok") for p in "ABC" for q in "ABC" if p != q]
+    ops = [("write", "A", "a", "x"), ("write", "A", "a", "y"), ("link", "A", ("a", "x"), ("a", "y"), False)]
+    ops += [*everywhere, ("move", "A", "a", "x", "b"), ("link", "B", ("a", "x"), ("b", "z"), True), ("unlink", "C", 0)]
+    for op in ops:
+        world.do(op)
+    assert world.heal()
+    assert world.faults() == []
+    kept = world.nodes["C"].store.everything()
+    kinds = {
+        (namespace, id_.split("\x1f")[1]): some[0].version.kind
+        for (namespace, id_), some in kept.items()
+        if "\x1f" in id_
+    }
+    y, z = memory_id("a", "y", 0), memory_id("b", "z", 0)
+    assert kinds == {("a", y): "u", ("b", y): "l", ("a", z): "l"}
 
 
 def test_a_full_mesh_sends_each_body_hardly_more_often_than_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

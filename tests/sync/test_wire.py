@@ -120,14 +120,15 @@ def test_an_empty_answer_to_since_says_so() -> None:
 def test_the_answer_to_a_push_comes_back_whole() -> None:
     """`have`, life, what is wanted and what was refused; the counters are those of the existing daemon."""
     refused = Refused(ID, "m", "limits", "title: 513 characters, at most 512")
-    taken = Taken(5, 4, 2, (Refused("", "t", "scope", "no"),), (), False, (MEMORY.tag,), CURSOR, True, BOB)
+    taken = Taken(6, 4, 2, 1, (Refused("", "t", "scope", "no"),), (), False, (MEMORY.tag,), CURSOR, True, BOB)
     body = wire.encode_answer(taken, (refused,), ("duplicate_identity",))
     found = wire.decode_answer(body)
     assert (found.have, found.life, found.wanted) == (CURSOR, BOB, frozenset((MEMORY.tag,)))
     assert [(one.id, one.reason) for one in found.refused] == [(ID, "limits"), ("", "scope")]
     assert found.alarms == ("duplicate_identity",)
     said = json.loads(body)
-    assert (said["applied"], said["deleted"], said["noop"], said["skipped"]) == (3, 2, 4, 2)
+    counters = ("applied", "deleted", "links_applied", "noop", "skipped")
+    assert [said[name] for name in counters] == [3, 2, 1, 4, 2]
 
 
 def test_a_hello_is_a_push_of_nothing() -> None:
@@ -187,7 +188,7 @@ WRONG_FIELDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "offer of two parts": ("push", {"offers": [["a", "b"]]}, "malformed"),
     "offer with a short tag": ("push", {"offers": [["a", ID, "ab"]]}, "malformed"),
     "offer with a long namespace": ("push", {"offers": [["n" * 513, ID, "0" * 32]]}, "limits"),
-    "offer with a long id": ("push", {"offers": [["a", "i" * 129, "0" * 32]]}, "limits"),
+    "offer with a long id": ("push", {"offers": [["a", "i" * 271, "0" * 32]]}, "limits"),
     "made for no life": ("push", {"for": "abc"}, "malformed"),
     "a dry run": ("push", {"dry_run": True}, "unsupported"),
     "no life": ("push", {"life": None}, "not_native"),
@@ -272,10 +273,46 @@ def test_a_reader_that_gives_up_on_the_whole_is_caught(monkeypatch: pytest.Monke
         test_one_bad_record_never_takes_its_batch_down("over a limit")
 
 
-def test_links_are_refused_by_name_and_not_dropped_in_silence() -> None:
-    """This version does not replicate them, and says so for each."""
-    incoming = read_push(push(links=[{"source_id": "a"}, {}]))
-    assert [one.reason for one in incoming.refused] == ["unsupported"] * 2
+LINK = versions.link({ALICE: 2})
+BAD_LINKS = {
+    "no object": (b"7", "", "malformed"),
+    "no relation": (b'{"source_id":"one","target_id":"two"}', "one two", "malformed"),
+    "an unknown relation": (LINK.doc.replace(b"related_to", b"likes"), f"{ID} likes {versions.OTHER}", "limits"),
+    "an altered target": (LINK.doc.replace(b"000002", b"000003"), f"{ID} related_to {ID[:-1]}3", "bad_attestation"),
+    "10,000 levels": (b'{"source_id":"a","x":%b}' % DEEP.encode(), "", "malformed"),
+    "a memory among links": (MEMORY.doc, "", "malformed"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINKS)
+def test_one_bad_link_refuses_only_itself(case: str) -> None:
+    """The links before and after it are read, an unlink among them; the bad one is named by its ends and relation."""
+    bad, name, reason = BAD_LINKS[case]
+    good = [LINK, versions.unlink({BOB: 2}, relation="contradicts")]
+    body = b'{"life":"%b","memories":[],"links":[%b]}' % (ALICE.encode(), b",".join((good[0].doc, bad, good[1].doc)))
+    incoming = read_push(body)
+    assert incoming.versions == tuple(good)
+    assert [(one.id, one.kind, one.reason) for one in incoming.refused] == [(name, "l", reason)]
+
+
+def test_a_page_carries_links_and_unlinks_in_a_list_of_their_own() -> None:
+    """Pushed and pulled alike; an offer of one is as long as the longest id of a link."""
+    desk = full_desk()
+    desk.write("y")
+    for target in ("one", "two", "t" * 128):
+        desk.link("y", target)
+    desk.unlink("y", "two")
+    for incoming in (
+        read_push(wire.encode_push("node:desk", desk.cut())),
+        read_since(wire.encode_since(desk.cut(), 100)),
+    ):
+        assert incoming.refused == ()
+        assert sorted(one.tag for one in incoming.versions) == all_tags(desk)
+        assert sorted(one.kind for one in incoming.versions if one.kind in "lu") == ["l", "l", "u"]
+    longest = versions.link({ALICE: 3}, source_id="s" * 128, target_id="t" * 128, relation="derived_from")
+    desk.take(longest)
+    offered = read_push(wire.encode_push("node:desk", desk.cut(offer=True))).page.offers
+    assert Offer(longest.key, longest.tag) in offered
 
 
 def test_an_id_that_comes_twice_in_one_batch_is_two_versions_of_one_record() -> None:

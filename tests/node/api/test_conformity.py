@@ -36,8 +36,10 @@ MEMORY: Shape = {
 EXPIRING: Shape = {**MEMORY, "expires_at": TIME}
 CREATED: Shape = {"agent_id": str, "id": str, "namespace": str, "tier": str, "title": str}
 COUNTS = [{"count": int, "namespace": str}]
+LINK: Shape = {"source_id": "{other}", "target_id": "{linked}", "relation": "supersedes", "created_at": TIME}
 
-# method, path, body, status, the members that were recorded. `{id}`: a memory of tier mid, `{prefix}`: 13 digits of it.
+# method, path, body, status, the members that were recorded. `{id}`: a memory of tier mid, `{prefix}`: 13 digits of it;
+# `{other}`, `{linked}`: two that are linked.
 ANSWERS: dict[str, tuple[str, str, Any, int, Shape]] = {
     "health": (
         "GET",
@@ -77,6 +79,22 @@ ANSWERS: dict[str, tuple[str, str, Any, int, Shape]] = {
     ),
     "promote": ("POST", "/memories/{id}/promote", {}, 200, {"id": "{id}", "promoted": True, "tier": "long"}),
     "delete": ("DELETE", "/memories/{id}", None, 200, {"deleted": True}),
+    "link": (
+        "POST",
+        "/links",
+        {"source_id": "{id}", "target_id": "{other}", "relation": "supersedes"},
+        201,
+        {"attest_level": str, "linked": True},
+    ),
+    "links": ("GET", "/links/{linked}", None, 200, {"links": [LINK]}),
+    "get, with links": ("GET", "/memories/{linked}", None, 200, {"links": [LINK], "memory": {"id": "{linked}"}}),
+    "link deleted": (
+        "DELETE",
+        "/links",
+        {"source_id": "{other}", "target_id": "{linked}", "relation": "supersedes"},
+        200,
+        {"deleted": True},
+    ),
     "bulk": (
         "POST",
         "/memories/bulk",
@@ -114,6 +132,14 @@ ERRORS: dict[str, tuple[str, str, Any, int, int | None]] = {
     "promote of nothing": ("POST", f"{GONE}/promote", {}, 404, None),
     "delete of nothing": ("DELETE", GONE, None, 404, None),
     "a title that is taken": ("PUT", "/memories/{id}", {"title": "two"}, 409, None),
+    "a link to itself": ("POST", "/links", {"source_id": "{id}", "target_id": "{id}"}, 400, None),
+    "a link of an unknown relation": (
+        "POST",
+        "/links",
+        {"source_id": "{id}", "target_id": "{other}", "relation": "likes"},
+        400,
+        None,
+    ),
     "search for nothing": ("GET", "/search?q=", None, 400, None),
     "search without q": ("GET", "/search", None, 400, None),
     "an object for a bulk": ("POST", "/memories/bulk", {"memories": []}, 422, 400),
@@ -130,13 +156,24 @@ async def ids(node: Served) -> dict[str, str]:
     one = {"title": "one", "content": "quick brown fox", "namespace": "conform"}
     two = {"title": "two", "content": "lazy dog fox", "namespace": "conform", "tier": "long"}
     made = [(await node.local("POST", "/memories", fields, {"X-Agent-Id": "ai:alice"})).json for fields in (one, two)]
-    return {"{id}": made[0]["id"], "{prefix}": made[0]["id"][:13]}
+    three = {"title": "three", "content": "third", "namespace": "conform/linked", "tier": "long"}
+    linked = (await node.local("POST", "/memories", three)).json["id"]
+    said = {"source_id": made[1]["id"], "target_id": linked, "relation": "supersedes"}
+    assert (await node.local("POST", "/links", said)).status == 201
+    return {"{id}": made[0]["id"], "{prefix}": made[0]["id"][:13], "{other}": made[1]["id"], "{linked}": linked}
 
 
 def filled(text: str, ids: Mapping[str, str]) -> str:
     for name, value in ids.items():
         text = text.replace(name, value)
     return text
+
+
+def told(body: Any, ids: Mapping[str, str]) -> Any:
+    """A body with its ids in it."""
+    if not isinstance(body, dict):
+        return body
+    return {name: filled(value, ids) if isinstance(value, str) else value for name, value in body.items()}
 
 
 def faults(found: Any, shape: Any, ids: Mapping[str, str], place: str = "$") -> list[str]:
@@ -169,7 +206,7 @@ async def test_a_client_of_the_existing_daemon_finds_what_it_knows(
 ) -> None:
     """Path, status, and every recorded member with its type."""
     method, path, body, status, shape = ANSWERS[case]
-    reply = await node.local(method, filled(path, ids), body, {"X-Agent-Id": "ai:alice"})
+    reply = await node.local(method, filled(path, ids), told(body, ids), {"X-Agent-Id": "ai:alice"})
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == "application/json"
     assert faults(reply.json, shape, ids) == []
@@ -181,7 +218,7 @@ async def test_error_shape_where_the_existing_daemon_answers_an_error(
 ) -> None:
     """The recorded status, or the one that the table gives in its place; `error` is there as it is with that daemon."""
     method, path, body, recorded, ours = ERRORS[case]
-    reply = await node.local(method, filled(path, ids), body)
+    reply = await node.local(method, filled(path, ids), told(body, ids))
     assert reply.status == (ours or recorded)
     assert reply.code
     if recorded == 404 and path.startswith(GONE):

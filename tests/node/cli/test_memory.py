@@ -81,6 +81,28 @@ def test_a_memory_lives_through_all_its_commands(ai: Command) -> None:
     assert ai("search", "rotated").out == "nothing found\n"
 
 
+def test_memories_are_linked_and_unlinked(ai: Command) -> None:
+    """By shortened ids; shown from both ends, and with the memory; what is not linked cannot be unlinked."""
+    one, two = stored(ai, "newer", "text", "-n", "linked"), stored(ai, "older", "text", "-n", "linked")
+    line = f"{one}  supersedes    {two}\n"
+    assert ai("link", one[:8], two[:8], "--relation", "supersedes", "--agent-id", "ai:alice").out == line
+    assert ai("links", one[:8]).out == ai("links", two).out == line
+    assert ai("get", two).out.endswith(f"\n\ntext\n\n{line}")
+    (found,) = ai("links", one, "--json").json["links"]
+    assert (found["observed_by"], found["relation"]) == ("ai:alice", "supersedes")
+    assert ai("get", one, "--json").json["links"] == [found]
+    assert ai("stats", "--json").json["links_count"] == 1
+    ai("delete", two)
+    assert ai("links", one).out == f"{line[:-1]}  (the second is not here)\n"
+    missed = ai("unlink", one, two)
+    assert (missed.code, missed.err) == (1, "ai-memory: there is no such link\n")
+    assert ai("unlink", one[:8], two, "-r", "supersedes").out == "unlinked\n"
+    assert ai("links", one).out == "no links\n"
+    assert ai("unlink", one, two, "-r", "supersedes", "--json").code == 1
+    for arguments, code in (((one, one), 5), ((one, two), 1), ((one, one[:6]), 5), ((one, two, "-r", "likes"), 2)):
+        assert ai("link", *arguments).code == code
+
+
 def test_the_answers_have_one_form(ai: Command) -> None:
     """The keys of every JSON answer, the same from a node and from the store."""
     record_id = stored(ai, "form", "words to be found", "-n", "form")

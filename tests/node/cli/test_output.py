@@ -40,6 +40,9 @@ EACH: dict[str, tuple[str, ...]] = {
     "peer list": ("peer", "list"),
     "peer remove": ("peer", "remove", "desk"),
     "store": ("store", "title", "content"),
+    "link": ("link", "ID", "TARGET"),
+    "links": ("links", "ID"),
+    "unlink": ("unlink", "ID", "TARGET"),
     "get": ("get", "ID"),
     "list": ("list",),
     "search": ("search", "content"),
@@ -74,6 +77,7 @@ def test_every_command_prints_one_json_value(home: Home, tmp_path: Path) -> None
         assert isinstance(ran.json, dict | list), name
         if name == "store":
             names["ID"] = ran.json["id"]
+            names["TARGET"] = run("store", "other title", "content", "--json", home=home).json["id"]
 
 
 @pytest.mark.parametrize("name", sorted(set(EACH) - {"init", "mesh init", "mesh renew", "allowlist check"}))

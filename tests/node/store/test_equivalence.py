@@ -28,7 +28,9 @@ from node.store.tail import NotInTail, Tail
 from sync import moment
 from sync.batch import Batch
 from sync.engine import Engine
+from sync.link import ends
 from sync.ports import FeedPage, FeedReader, Giver, Kept, Ledger, PageRequest, Waiting
+from sync.version import LINK_SEPARATOR, Version
 
 HISTORIES = 14
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
@@ -168,15 +170,38 @@ class Mirror(SimStore):
         ranked = [sorted(kept, key=lambda one: one.version.rank, reverse=True) for kept in everything.values()]
         assert plain(shown) == plain(ranked)
         assert tells == self._reader_tells(self)
+        ids = sorted({one for _, record_id in everything for one in record_id.split(LINK_SEPARATOR)[:2]})
+        linked = self.sql.reader.call(lambda reader: {one: reader.links(one, "", 1_000) for one in ids})
+        assert {one: {link.doc: link.missing for link in some} for one, some in linked.items()} == {
+            one: self._links_of(one) for one in ids
+        }
         assert (self.sql.position, list(self.sql.lives)) == (self.position(), self.lives())
         occurring = {
             "conflict": any(len(kept) > 1 for kept in everything.values()),
-            "tombstone": any(kept[0].version.kind == "t" for kept in everything.values()),
+            **{
+                name: any(kept[0].version.kind == kind for kept in everything.values())
+                for name, kind in (("tombstone", "t"), ("link", "l"), ("unlink", "u"))
+            },
             "waiting": bool(self.waiting_all()),
             "between two parts": any(state.generation % 2 for state in self.peers()),
             "many lives": len(self.lives()) > 3,
         }
         self.seen |= {name for name, occurs in occurring.items() if occurs}
+
+    def _links_of(self, record_id: str) -> dict[bytes, str | None]:
+        """The documents of a memory's links, and which end is not here."""
+        winners = [kept[0].version for kept in self.everything().values()]
+        here = {one.id for one in winners if one.kind == "m"}
+        found: dict[str, Version] = {}
+        for one in sorted((one for one in winners if one.kind == "l"), key=lambda one: one.rank):
+            if record_id in ends(one.id)[:2]:
+                found[one.id] = one
+        names = ("source_id", "target_id")
+        lacking = {
+            one.id: [name for name, end in zip(names, ends(one.id), strict=False) if end not in {*here, record_id}]
+            for one in found.values()
+        }
+        return {one.doc: next(iter(lacking[one.id]), None) for one in found.values()}
 
     def _reader_tells(self, reader: FeedReader) -> dict[str, Any]:
         unknown = Giver("nobody", "0" * 16, 2)
@@ -212,6 +237,10 @@ def ledger_tells(ledger: Any, keys: Sequence[Any]) -> dict[str, Any]:
         "titled": {
             (namespace, title): by_tag(ledger.titled(namespace, title))
             for namespace, title in itertools.product(NAMESPACES, (*TITLES, "no such title"))
+        },
+        "links": {
+            source_id: sorted(ledger.links_from(source_id))
+            for source_id in sorted({record_id.partition(LINK_SEPARATOR)[0] for _, record_id in keys})
         },
         "peers": peers,
         "peer": {peer: ledger.peer(peer) for peer in [*peers, "nobody"]},
@@ -253,7 +282,8 @@ def told_by(page: FeedPage) -> dict[str, Any]:
         return sorted(msgspec.json.encode(part, order="sorted") for part in msgspec.json.decode(b"[%b]" % joined))
 
     return {
-        "memories": parts(page.memories), "tombstones": parts(page.tombstones), "offers": parts(page.offers),
+        "memories": parts(page.memories), "tombstones": parts(page.tombstones), "links": parts(page.links),
+        "offers": parts(page.offers),
         "count": page.count, "last": page.last, "top": page.top, "head": page.head, "more": page.more,
         "earliest": page.earliest, "latest": page.latest,
     }  # fmt: skip
@@ -330,7 +360,18 @@ def play_all(folder: Path) -> set[str]:
 def test_both_stores_do_the_same_through_any_history(tmp_path: Path) -> None:
     """Writes, pages, restarts, forgeries, clock jumps, tasks that fail: position, versions, pages, peers are equal."""
     seen = play_all(tmp_path)
-    assert seen >= {"conflict", "tombstone", "waiting", "between two parts", "many lives", "tail", "offers", "nothing"}
+    assert seen >= {
+        "conflict",
+        "tombstone",
+        "link",
+        "unlink",
+        "waiting",
+        "between two parts",
+        "many lives",
+        "tail",
+        "offers",
+        "nothing",
+    }
 
 
 def _forgets_conflicts(ledger: SqlLedger, changes: Any) -> None:
@@ -349,6 +390,7 @@ SABOTAGE: dict[str, tuple[type, str, Any]] = {
     "nothing waits": (SqlLedger, "waiting", lambda ledger, keys: []),
     "what waited stays": (SqlLedger, "drop_waiting", lambda ledger, waiting: None),
     "renamed memories are not found": (SqlLedger, "titled", lambda ledger, namespace, title: []),
+    "links are not found": (SqlLedger, "links_from", lambda ledger, source_id: []),
     "givers are mixed up": (SqlLedger, "giver_id", lambda ledger, giver: 1),
     "the tail forgets nothing that was replaced": (Tail, "_forget", lambda tail, number: None),
 }

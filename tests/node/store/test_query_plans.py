@@ -17,6 +17,8 @@ from node.store.queries import ListFilter
 from node.store.search import SearchFilter
 from node.timekeeper import Timekeeper
 from sync import moment
+from sync.ids import memory_id
+from sync.link import link_id
 from sync.ports import Giver, PageRequest
 from sync.scope import Globs
 from sync.serve import Ask
@@ -33,6 +35,8 @@ _KEYWORDS = {"where", "indexed", "order", "cross", "join", "on", "group", "limit
 SCOPE = Globs(("a", "b/**"))
 WANTED = frozenset((bytes(16), b"x" * 16))
 NOW = moment.text(stores.START)
+HUB = memory_id("a", "title 10", 0)
+LINK_ID = link_id(HUB, "target 1", "related_to")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
     keeper.take(foreign("title 4"), foreign("title 6"), foreign("theirs"))
     keeper.take(foreign("late", now=keeper.now + 9_000_000_000))
     keeper.delete("title 8")
+    for number in range(5):
+        keeper.link("title 10", f"target {number}")
+        keeper.link("title 11", f"target {number}", "b")
+        keeper.link(f"title {2 * number + 12}", HUB)
     keeper.merge()
+    keeper.link("title 20", HUB)
     yield keeper
     keeper.close()
 
@@ -138,6 +147,8 @@ ASKED = {
     "by id in any namespace": reading("by_id", "x", NOW),
     "by the beginning of an id": reading("by_prefix", "abcd", NOW),
     "by title": reading("by_title", "a", "title 4"),
+    "links of a memory": reading("links", HUB, NOW, 1_000),
+    "where a link is kept": reading("link_keys", LINK_ID),
     "all versions of a key": reading("versions", ("a", "x")),
     "a list of one namespace": reading("listed", ListFilter(NOW, 20, namespace="b")),
     "conflicts": reading("conflicting", 20, 0),
@@ -147,6 +158,7 @@ ASKED = {
     "kept versions": writing("kept", [("a", str(number)) for number in range(600)]),
     "title, for a write": writing("titled", "a", "renamed"),
     "own versions of the future": writing("own_after", NOW),
+    "links, for a move": writing("links_from", HUB),
     "what waits for keys": writing("waiting", [("a", "x"), ("b", "y")]),
     "what waits for a peer": writing("waiting_bytes", stores.PEER),
     "what is due": writing("waiting_due", "2020", 10),
@@ -154,6 +166,9 @@ ASKED = {
     "an update": lambda keeper: keeper.change("title 12", content=f"changed {keeper.now}"),
     "a rename": lambda keeper: keeper.change("title 14", content=f"changed {keeper.now}"),
     "an update that settles": lambda keeper: keeper.change("title 4", content=f"settled {keeper.now}"),
+    "a link": lambda keeper: keeper.link("title 10", f"target {keeper.now}"),
+    "an unlink": lambda keeper: keeper.unlink("title 10", "target 1"),
+    "a move with its links": lambda keeper: keeper.change("title 11", "b", namespace=f"c{keeper.now}"),
     "a page of a peer": lambda keeper: keeper.take(*(foreign(f"more {n}", str(keeper.now)) for n in range(700))),
     "the index of the text": indexing,
 }
