@@ -50,10 +50,12 @@ def _beginning(record_id: str) -> str:
 class Run:
     """The rows after number `after`."""
 
-    __slots__ = ("after", "beginnings", "entries", "numbers", "places")
+    __slots__ = ("after", "beginnings", "changes", "entries", "numbers", "places")
 
     def __init__(self, after: int, entries: Iterable[Entry]) -> None:
         self.after = after
+        self.changes = 0
+        """Grows with everything that happens to the run."""
         self.entries: list[Entry] = []
         """All that was added, in the order of their numbers; of an overwritten row too."""
         self.places: dict[Key, int] = {}
@@ -71,6 +73,7 @@ class Run:
     def add(self, entry: Entry) -> None:
         _, number, key = entry
         record_id = key[1]
+        self.changes += 1
         numbers = self.numbers.get(record_id)
         if numbers is None:
             numbers = self.numbers[record_id] = []
@@ -81,6 +84,7 @@ class Run:
 
     def take_back(self, before: int | None) -> None:
         """Undo the last `add`; `before`: the number that its key had."""
+        self.changes += 1
         _, _, key = self.entries.pop()
         self.numbers[key[1]].pop()
         if before is None:

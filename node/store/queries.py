@@ -93,13 +93,16 @@ class Queries:
     def in_one_statement(self, task: Callable[[Self], T]) -> T:
         """The result of a task of one statement, which sees one state of the store without a transaction around it.
 
-        A task of more statements sees one state in each, which may be a later one than the statement before it saw.
+        Nothing fixes that state before the task has read from the run where rows lie. So where the run changed
+        meanwhile, a row may have moved away between the two, and the task is done again in a transaction.
         """
-        while True:
-            self._run = self._locator.run
-            result = task(self)
-            if self._run is self._locator.run:
-                return result
+        run = self._run = self._locator.run
+        changes = run.changes
+        result = task(self)
+        if self._locator.run is run and run.changes == changes:
+            return result
+        with self.snapshot():
+            return task(self)
 
     def by_id(self, record_id: str, now: str, namespace: str | None = None) -> list[Kept]:
         """The memories with this id, greatest rank first; more than one only where it exists in several namespaces."""

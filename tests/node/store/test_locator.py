@@ -10,7 +10,7 @@ import pytest
 import stores
 from stores import Keeper, foreign, raw
 
-from node.store import locator
+from node.store import Reader, locator
 from node.store.connection import DatabaseError
 from node.store.locator import Locator, Run, id_key
 from node.store.schema import MIGRATIONS, migrate
@@ -273,19 +273,57 @@ def test_a_run_that_is_not_checked_misses_rows(lone: Keeper, still: None, monkey
     assert lone.read(lambda one: one.by_id(version.id, LATER)) == []
 
 
-def test_a_look_up_in_one_statement_is_repeated_when_the_run_changed(lone: Keeper, still: None) -> None:
+def looked_up_late(keeper: Keeper, meanwhile: Callable[[], Any]) -> list[str]:
+    """What a look-up in one statement finds where something happens after it has asked the run, and before it reads."""
+    version = keeper.write("sought")
+    reader = keeper.store.reader._free.get()
+    keeper.store.reader._free.put(reader)
+    true, left = reader._connection, [meanwhile]
+
+    class Late:
+        def execute(self, statement: str, *values: Any) -> Any:
+            if left and "FROM memory" in statement:
+                left.pop()()
+            return true.execute(statement, *values)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(true, name)
+
+    reader._connection = Late()  # type: ignore[assignment]
+    try:
+        found = keeper.store.reader._one_statement(lambda one: one.by_id(version.id, LATER))
+    finally:
+        reader._connection = true
+    assert not left
+    return [load(one.version.doc).content for one in found]
+
+
+@pytest.mark.parametrize("what", ["a merge", "an edit", "an edit that is undone, and another"])
+def test_a_look_up_in_one_statement_is_repeated_when_the_run_changed(what: str, lone: Keeper, still: None) -> None:
     """Without a transaction the state is fixed by the statement, so the run is compared after it."""
-    version = lone.write("sought")
-    calls = []
 
-    def task(reader: Any) -> Any:
-        calls.append(len(reader._run))
-        if len(calls) == 1:
-            steps(lone)
-        return reader.by_id(version.id, LATER)
+    def undone(ledger: Any) -> None:
+        lone.writing("sought", "never")(ledger)
+        raise KeyError("undone")
 
-    assert len(lone.store.reader._one_statement(task)) == 1
-    assert calls == [1, 0]
+    def edits() -> None:
+        stores.together(lone.store, [undone, lone.writing("sought", "edited")])
+
+    happens = {
+        "a merge": lambda: steps(lone),
+        "an edit": lambda: lone.write("sought", "edited"),
+        "an edit that is undone, and another": edits,
+    }
+    (content,) = looked_up_late(lone, happens[what])
+    assert (content == "edited") == (what != "a merge")
+
+
+def test_a_look_up_that_does_not_look_again_misses_what_is_edited(
+    lone: Keeper, still: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control: without the comparison, an edit at the wrong moment makes a memory look deleted."""
+    monkeypatch.setattr(Reader, "in_one_statement", lambda self, task: task(self))
+    assert looked_up_late(lone, lambda: lone.write("sought", "edited")) == []
 
 
 def test_a_key_in_the_table_tells_ids_apart_and_keeps_their_beginning() -> None:
