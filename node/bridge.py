@@ -6,7 +6,7 @@ The program is whole without any. `node.legacy` is one: deleting that package le
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # whoever only asks whether there is a bridge need not load all of this
@@ -61,6 +61,7 @@ class Call:
     dialer: "Callable[[Mapping[str, str], float], Dialer]"
     pace: "Pace"
     explain: Callable[[BaseException], tuple[str, str]]
+    api_key: str | None = field(default=None, repr=False)
 
 
 class Bridge(Protocol):

@@ -46,6 +46,7 @@ class PeerConfig:
     read: tuple[str, ...]
     write: tuple[str, ...]
     legacy: bool = False
+    api_key_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +282,7 @@ def _peer(table: Mapping[str, Any], index: int, places: "_Places", problems: lis
         return None
     return PeerConfig(
         values["name"], values["url"], fingerprint, values["direction"], tuple(values["read"]), tuple(values["write"]),
-        values["legacy"],
+        values["legacy"], values["api_key_file"],
     )  # fmt: skip
 
 
@@ -290,6 +291,8 @@ def _peer_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         fault = url_fault(values["url"])
         if fault:
             yield "url", fault
+    if values["api_key_file"] and not (values["legacy"] and values["url"]):
+        yield "api_key_file", "api_key_file is for a daemon that this node calls: expected legacy = true and a url"
     if values["legacy"] and not bridge.is_there():
         yield "legacy", f"legacy {NO_BRIDGE}"
     if not values["allow_unsigned"]:

@@ -274,8 +274,18 @@ class Daemon:
             return Dialer(url, lambda: self._context_for(fingerprint), timeout, headers)
 
         if peer.legacy and self.bridge is not None:
-            return self.bridge.calling(peer, Call(dialer, pace, explained))
+            return self.bridge.calling(peer, Call(dialer, pace, explained, self._api_key(peer)))
         return Replicator(peer, self.exchange, dialer({}, 0.0), config.agent_id, limits, pace, explained)
+
+    def _api_key(self, peer: Peer) -> str | None:
+        """The key that a daemon of the older protocol asks for; without it `sync status` shows what the daemon says."""
+        if peer.api_key_file is None:
+            return None
+        try:
+            return self.home.under(peer.api_key_file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("peer.api_key", peer=peer.name, reason=f"{peer.api_key_file}: {error}")
+            return None
 
     def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:
         """The TLS context for calling one peer; made once for each identity."""
@@ -385,4 +395,5 @@ def _peer(one: PeerConfig) -> Peer:
         sends=one.direction in ("push", "both"),
         receives=one.direction in ("pull", "both"),
         legacy=one.legacy,
+        api_key_file=one.api_key_file,
     )

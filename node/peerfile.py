@@ -71,6 +71,8 @@ def _table(peer: PeerConfig) -> Iterator[str]:
             yield f"{key} = {toml(list(patterns))}"
     if peer.legacy:
         yield "legacy = true"
+    if peer.api_key_file is not None:
+        yield f"api_key_file = {toml(peer.api_key_file)}"
 
 
 def _lines(text: str) -> list[str]:

@@ -26,6 +26,8 @@ class Peer:
     """Data may come from it (direction `pull` or `both`)."""
     legacy: bool = False
     """It is a daemon of the older protocol."""
+    api_key_file: str | None = None
+    """Where the key lies that such a daemon asks for."""
 
 
 class PeerBook:

@@ -99,6 +99,7 @@ def peer() -> None:
 @click.option("--read", multiple=True, help="Namespaces that it may read (globs) [**].")
 @click.option("--write", multiple=True, help="Namespaces that are taken from it (globs) [**].")
 @click.option("--legacy", is_flag=True, help="It is a daemon of the older protocol (v0.6, v0.7).")
+@click.option("--api-key-file", help="A file with the key that such a daemon asks for.")
 @command
 def add_peer(
     invocation: Invocation,
@@ -110,6 +111,7 @@ def add_peer(
     read: tuple[str, ...],
     write: tuple[str, ...],
     legacy: bool,
+    api_key_file: str | None,
 ) -> None:
     """Add a peer, and its line in the allowlist with it. A running node begins by itself.
 
@@ -121,7 +123,8 @@ def add_peer(
     faults = [fault for fault in checked if fault]
     if faults:
         raise ConfigError(faults)
-    one = PeerConfig(name, url, _parsed(fingerprint), direction, read or ("**",), write or ("**",), legacy)
+    scopes = (read or ("**",), write or ("**",))
+    one = PeerConfig(name, url, _parsed(fingerprint), direction, *scopes, legacy, api_key_file)
     setup.add_peer(invocation.home, one, ca)
     told = {"name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction, "legacy": legacy}
     running = invocation.home.running() is not None

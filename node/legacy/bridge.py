@@ -30,7 +30,10 @@ class LegacyBridge:
 
     def calling(self, peer: Peer, call: Call) -> Calling:
         # A newer daemon asks for both headers, and that the second is the sender that the body names.
-        dialer = call.dialer({"X-Agent-Id": self._agent, "X-Peer-Id": self._agent}, MIN_TIMEOUT)
+        headers = {"X-Agent-Id": self._agent, "X-Peer-Id": self._agent}
+        if call.api_key is not None:
+            headers["X-Api-Key"] = call.api_key
+        dialer = call.dialer(headers, MIN_TIMEOUT)
         return LegacyReplicator(peer, self.desk, dialer, self._agent, call.pace, call.explain)
 
 

@@ -25,6 +25,7 @@ from node.peerfile import with_peer
 from node.store.backup import back_up
 from node.store.connection import connect
 from node.store.key import derive, salt_of
+from node.store.locator import Locator
 from node.store.reader import Reader
 from sync.version import Key, Version
 from tls import allowlist
@@ -227,7 +228,8 @@ class Member:
         """All kept versions of a key, tombstones included, read from the store's file beside the running node."""
         connection = connect(self._store, derive(self._secret, salt_of(self._store)), writer=False)
         try:
-            return [one.version for one in Reader(connection).versions(key)]
+            connection.execute("BEGIN")  # one state of the store for what the locator reads, and what the reader does
+            return [one.version for one in Reader(connection, Locator(connection)).versions(key)]
         finally:
             connection.close()
 

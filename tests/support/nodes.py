@@ -123,9 +123,10 @@ def peer(
     read: Sequence[str] = ("**",),
     write: Sequence[str] = ("**",),
     legacy: bool = False,
+    api_key_file: str | None = None,
 ) -> PeerConfig:
     """One `[[peer]]`."""
-    return PeerConfig(name, url, fingerprint, direction, tuple(read), tuple(write), legacy)
+    return PeerConfig(name, url, fingerprint, direction, tuple(read), tuple(write), legacy, api_key_file)
 
 
 def pair(

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from certs import Mesh
 from commands import new_home, run
-from nodes import Place, eventually, federation, local, peer, push
-from older import couple
-from rust_daemon import V063
+from nodes import Place, eventually, federation, local, peer, push, serving, status_of, write
+from older import QUICK, couple
+from rust_daemon import V063, RustDaemon
 
 from node import config as configuration
 
@@ -90,3 +91,36 @@ def test_the_command_writes_what_the_configuration_reads(tmp_path: Path) -> None
     (one,) = configuration.load(home.config, {}).peers
     assert one.legacy
     assert run("peer", "list", "--json", home=home).json[0]["legacy"] is True
+
+
+@pytest.mark.parametrize("file", ["old-key", "not-there"])
+async def test_a_daemon_that_asks_for_a_key_is_given_it(file: str, mesh: Mesh) -> None:
+    """The key comes from a file in the node's folder; without it the status says what the daemon said."""
+    old = RustDaemon(V063, name="old", api_key="open sesame")
+    place = Place(mesh, "a", QUICK)
+    (place.home.path / "old-key").write_text("open sesame\n")
+    async with old.serving(mesh.node, [place.fingerprint]):
+        place.configure(peer("old", mesh.node.fingerprint, url=old.url, legacy=True, api_key_file=file))
+        place.list(mesh.node.fingerprint)
+        async with serving(place) as [(_, at)]:
+            await write(at, "ours")
+
+            async def told() -> bool:
+                if file == "old-key":
+                    return [row["title"] for row in old.store.all()] == ["ours"]
+                status = await status_of(at, "old")
+                return bool(status["code"] == "http_401" and "API key" in status["reason"])
+
+            await eventually(told)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--legacy",)], ids=["of this protocol", "never called"])
+def test_a_key_for_whom_it_is_never_sent_to_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """It is for daemons of the older protocol that this node calls; the configuration stays as it was."""
+    home = new_home(tmp_path)
+    before = home.config.read_bytes()
+    added = run(
+        "peer", "add", "old", *arguments, "--api-key-file", "key", "--fingerprint", "sha256:" + 64 * "a", home=home
+    )
+    assert added.code != 0 and "expected legacy = true and a url" in added.err
+    assert home.config.read_bytes() == before
