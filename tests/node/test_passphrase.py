@@ -125,6 +125,7 @@ def test_no_command_takes_a_passphrase_as_an_argument() -> None:
         "--key-type",
         "--no-passphrase-file",  # a switch
         "--key-type",
+        "--api-key-file",  # a path
         "--passphrase-file",  # a path
     ]
 
