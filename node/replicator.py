@@ -64,7 +64,7 @@ class _LastRefused:
     """Monotonic seconds."""
 
 
-_STORE_TROUBLE = {
+STORE_TROUBLE = {
     "store_full": "has a full disk",
     "store_read_only": "cannot write its disk",
     "store": "has a problem with its store",
@@ -161,7 +161,7 @@ class Replicator:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._fail(action, *self._explain(error))
         except StoreError as error:
-            self._fail(action, _store_code(error), f"this node {_STORE_TROUBLE[_store_code(error)]}: {error}")
+            self._fail(action, *store_trouble(error))
         except Exception as error:
             # Ours: a bug. The lane must not stay busy for ever; the task's callback logs the trace.
             self._fail(action, "internal", f"this node could not do its part ({type(error).__name__}); see its log")
@@ -292,10 +292,10 @@ class Replicator:
         )
 
 
-def _store_code(error: StoreError) -> str:
-    if isinstance(error, StoreFull):
-        return "store_full"
-    return "store_read_only" if isinstance(error, StoreReadOnly) else "store"
+def store_trouble(error: StoreError) -> tuple[str, str]:
+    """Code and sentence for a failure of this node's own store."""
+    code = {StoreFull: "store_full", StoreReadOnly: "store_read_only"}.get(type(error), "store")
+    return code, f"this node {STORE_TROUBLE[code]}: {error}"
 
 
 def _reason(machine: PeerMachine) -> str:

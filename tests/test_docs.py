@@ -24,7 +24,7 @@ from node.api.federation import Federation
 from node.api.local import Local
 from node.cli import main
 from node.config import OTHER_VARIABLES
-from node.replicator import _STORE_TROUBLE
+from node.replicator import STORE_TROUBLE
 from node.store.schema import MIGRATIONS
 from sync import wire
 from sync.draft import Fields
@@ -134,7 +134,7 @@ def test_every_alarm_is_documented() -> None:
 def test_every_reason_for_being_out_of_step_is_documented() -> None:
     """The codes that `sync status` may show."""
     said = {code for _, code, _ in explain._ALERTS} | called_with("Explanation", place=0)
-    said |= {"http_<status>", "answer_too_large", "internal", "clock_skew", "quota", *_STORE_TROUBLE}
+    said |= {"http_<status>", "answer_too_large", "internal", "clock_skew", "quota", *STORE_TROUBLE}
     assert set(first_column(section(read("docs/api.md"), "Why a peer is not in step"))) == said
 
 

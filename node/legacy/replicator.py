@@ -19,6 +19,8 @@ from node.dialer import Answer, AnswerTooLargeError, Dialer
 from node.legacy.desk import Desk, Place
 from node.legacy.outbox import Item
 from node.peers import Peer
+from node.replicator import store_trouble
+from node.store.errors import StoreError
 from sync import moment
 from sync.errors import RemoteError
 from sync.legacy import paging
@@ -125,8 +127,10 @@ class LegacyReplicator:
             self._failed("answer_too_large", str(error))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._failed(*self._explain(error))
+        except StoreError as error:
+            self._failed(*store_trouble(error))
         except Exception as error:
-            # Ours: a full disk, a bug. The loop goes on, and tries again.
+            # Ours: a bug. The loop goes on, and tries again.
             log.exception("sync.bug", peer=self.peer.name)
             self._failed("internal", f"this node could not do its part ({type(error).__name__}); see its log")
         else:

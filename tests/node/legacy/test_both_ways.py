@@ -8,6 +8,9 @@ from nodes import eventually
 from older import couple
 from rust_daemon import V063, V070, Release
 
+from node.legacy.desk import Desk
+from node.store.errors import StoreFull
+
 RELEASES = pytest.mark.parametrize("release", [V063, V070], ids=["0.6.3", "0.7.0"])
 
 
@@ -115,3 +118,24 @@ async def test_nothing_that_it_has_is_sent_again(mesh: Mesh, release: Release) -
         assert len(both.old.pushes) == pushed
         assert both.old.complaints == []
     assert both.old.pushes == both.old.pushes[:pushed]
+
+
+async def test_a_full_disk_of_our_own_is_told_as_ours(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a bug and not as the daemon's trouble; once there is room, what it wrote meanwhile arrives."""
+    async with couple(mesh, V063) as both:
+        await both.write_there("before")
+        await both.same("before")
+        with monkeypatch.context() as patched:
+
+            async def full(*_: object, **__: object) -> None:
+                raise StoreFull("no space is left.", "Free some.")
+
+            patched.setattr(Desk, "_take", full)
+            await both.write_there("meanwhile")
+
+            async def told() -> bool:
+                status = await both.status()
+                return bool(status["code"] == "store_full" and "full disk" in status["reason"])
+
+            await eventually(told)
+        await both.same("before", "meanwhile")
