@@ -1,5 +1,6 @@
 """A node and a daemon of the older protocol: what is written on either side is on both, under whatever id."""
 
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from rust_daemon import V063, V070, Release
 
 from node.legacy.desk import Desk
 from node.store.errors import StoreFull
+from sync import moment
 
 RELEASES = pytest.mark.parametrize("release", [V063, V070], ids=["0.6.3", "0.7.0"])
 
@@ -131,7 +133,7 @@ async def test_a_full_disk_of_our_own_is_told_as_ours(mesh: Mesh, monkeypatch: p
                 raise StoreFull("no space is left.", "Free some.")
 
             patched.setattr(Desk, "_take", full)
-            await both.write_there("meanwhile")
+            both.old.store.merge(both.row("meanwhile", moment.text(time.time_ns() // 1_000)))
 
             async def told() -> bool:
                 status = await both.status()
