@@ -15,13 +15,14 @@ Push = Callable[[bytes], Awaitable[Answer]]
 
 
 class LinkSender:
-    """One for each daemon that we call. `agent`: what this node calls itself."""
+    """One for each daemon that we call. `agent`: what this node calls itself; `read_new` reads what is new there."""
 
-    def __init__(self, peer: Peer, desk: Desk, agent: str, push: Push) -> None:
+    def __init__(self, peer: Peer, desk: Desk, agent: str, push: Push, read_new: Callable[[], Awaitable[None]]) -> None:
         self._peer = peer
         self._desk = desk
         self._agent = agent
         self._push = push
+        self._read_new = read_new
         self._relations = FOUR_RELATIONS
 
     async def is_newer(self) -> None:
@@ -31,9 +32,17 @@ class LinkSender:
             await self._desk.look_at_links_again(self._peer)
 
     async def send(self) -> None:
-        """Send what is due until nothing is left."""
+        """Send what is due until nothing is left.
+
+        Only once what is new there was read: a memory that was sent under a title that it had already has its id.
+        """
+        is_fresh = not self._peer.receives
         while True:
             plan = await self._desk.link_plan(self._peer, self._relations)
+            if plan.items and not is_fresh:
+                await self._read_new()
+                is_fresh = True
+                continue
             if plan.items:
                 await self._deliver(plan.items)
             if not plan.is_idle:

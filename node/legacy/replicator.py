@@ -66,7 +66,7 @@ class LegacyReplicator:
         self._number = self._reached = 0
         self._trouble: Trouble | None = None
         self._in_step_since: float | None = None
-        self._links = LinkSender(peer, desk, agent, self._push)
+        self._links = LinkSender(peer, desk, agent, self._push, self._read_new)
 
     # --- what happens to it
 
