@@ -249,7 +249,7 @@ class Desk:
         if conflicts and peer.sends:
             words.append(f"{conflicts} memories here are in conflict: it is sent only what readers see")
         if peer.url is None and peer.sends:
-            words.append("it only calls here, so deletes never reach it; give it a url to send them")
+            words.append("it only calls here, so deletes and links never reach it; give it a url to send them")
             if standing.missed:
                 words.append(
                     f"{standing.missed} changes came here behind the time that it reads on from: it misses them"

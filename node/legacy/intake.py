@@ -1,4 +1,4 @@
-"""Taking in what a daemon of the older protocol says: rows, deletes, archives, restores, links, in one transaction each.
+"""Taking in what a daemon of the older protocol says: rows, removals, restores and links, in one transaction each.
 
 Its id for a title is its own. A row is led to our record by what was exchanged before, then by its id, then by its
 title; so its updates and deletes reach our record, whatever it calls it.

@@ -102,12 +102,16 @@ def look_again(execute: Execute, name: str) -> None:
 
 def came(execute: Execute, name: str, ids: Sequence[str]) -> None:
     """It has a row of these memories of ours: links that end at them may be sent."""
+    if not ids:
+        return
     for end in ("source", "target"):
         _update(execute, "SET state = 'due', why = ''", name, end, ids, "('waits', 'refused')")
 
 
 def went(execute: Execute, name: str, ids: Sequence[str]) -> None:
     """It has no row of these any more, and so no link that ends at them."""
+    if not ids:
+        return
     for end in ("source", "target"):
         _update(execute, "SET state = 'due'", name, end, ids, "('there')")
         listed = ",".join("?" * len(ids))

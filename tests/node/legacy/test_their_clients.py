@@ -151,7 +151,7 @@ async def test_a_memory_that_came_here_behind_its_time_is_reported(mesh: Mesh) -
         assert (await both.daemon.exchange.receive(incoming)).applied == 1
         assert await pull(both) == 0
         assert "1 changes came here behind the time" in await both.notes()
-        assert "deletes never reach it" in await both.notes()
+        assert "deletes and links never reach it" in await both.notes()
 
 
 async def test_a_link_push_with_an_arrow_in_a_header_is_accepted(mesh: Mesh) -> None:
