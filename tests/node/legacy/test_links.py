@@ -4,18 +4,22 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bridged import Bridged
+from bridged import EVERYTHING, Bridged
 from rust_daemon import V063, V070, Answer, Release
 
 from node.legacy import desk, intake, linksender, linktables, outbox, tables
 from node.linking import Linking
+from node.peers import PeerBook
 from node.store import Reader
+from sync import moment
 from sync.legacy.link import FOUR_RELATIONS
 from sync.link import RELATIONS
+from sync.scope import Globs
 
 FOUR = sorted(FOUR_RELATIONS)
 BOTH = pytest.mark.parametrize("release", [V063, V070], ids=["v063", "v070"])
@@ -192,6 +196,32 @@ async def test_a_link_that_is_wrong_refuses_itself(tmp_path: Path) -> None:
         told = await both.push([], links=[*({**good, **one} for one in wrong), good])
         assert (told["links_applied"], told["skipped"]) == (1, 4)
         assert await both.links() == {("one", "two", "supersedes")}
+
+
+async def test_what_it_may_not_write_is_refused(tmp_path: Path) -> None:
+    """A link is in the namespace of its source; it is counted as skipped, and nothing is kept."""
+    async with world(tmp_path, V070, "one", "two") as both:
+        narrow = replace(both.peer, write=Globs(("b/**",)))
+        both.exchange.book = PeerBook([narrow], EVERYTHING, EVERYTHING)
+        told = await both.link_there("one", "two")
+        assert (told["links_applied"], told["skipped"]) == (0, 1)
+        assert await both.links() == set()
+        both.exchange.book = PeerBook([both.peer], EVERYTHING, EVERYTHING)
+        assert (await both.link_there("one", "two"))["links_applied"] == 1
+
+
+async def test_a_link_from_the_future_waits_for_its_time(tmp_path: Path) -> None:
+    """As any version does; it has it, so it is not sent to it then."""
+    async with world(tmp_path, V070, "one", "two") as both:
+        at = moment.text(both.now + 1_000 * moment.SECOND)
+        ends = {"source_id": both.there_id("one"), "target_id": both.there_id("two")}
+        told = await both.push([], links=[{**ends, "relation": "supersedes", "created_at": at}])
+        assert (told["links_applied"], told["skipped"], await both.links()) == (0, 1, set())
+        both.tick(1_000)
+        await both.exchange.retry_waiting()
+        assert await both.links() == {("one", "two", "supersedes")}
+        await both.send()
+        assert both.sent() == []
 
 
 # --- to it
