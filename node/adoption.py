@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from sync import link
 from sync.adoption import Outcome
 from sync.engine import Engine
 from sync.errors import RemoteError
@@ -25,6 +26,8 @@ AT_ONCE = 100
 
 class _Request(msgspec.Struct):
     memories: list[msgspec.Raw]
+    links: list[msgspec.Raw] = []
+    """Links and unlinks."""
     dry_run: bool = False
 
 
@@ -56,21 +59,27 @@ class Part:
 
 
 def parts(body: bytes) -> Iterator[Part]:
-    """The parts of a request, `{"memories": […], "dry_run": false}`. Raises RemoteError before the first."""
+    """The parts of a request, `{"memories": […], "links": […], "dry_run": false}`.
+
+    Raises RemoteError before the first.
+    """
     try:
         asked = _request.decode(body)
     except RecursionError:
         raise RemoteError("malformed", "the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RemoteError("malformed", f"the body is no object with a list of memories: {error}") from None
-    if len(asked.memories) > MOST:
-        raise RemoteError("limits", f"{len(asked.memories)} memories, at most {MOST} in one request")
+    count = len(asked.memories) + len(asked.links)
+    if count > MOST:
+        raise RemoteError("limits", f"{count} memories and links, at most {MOST} in one request")
     for start in range(0, len(asked.memories), AT_ONCE):
         yield Part([read(bytes(raw), "m") for raw in asked.memories[start : start + AT_ONCE]], asked.dry_run)
+    for start in range(0, len(asked.links), AT_ONCE):
+        yield Part([link.read(bytes(raw)) for raw in asked.links[start : start + AT_ONCE]], asked.dry_run)
 
 
 def answer(told: Iterable[Told]) -> dict[str, Any]:
-    """`{"outcomes": […], "alarms": […]}`, the outcomes in the order of the request."""
+    """`{"outcomes": […], "alarms": […]}`, the outcomes in the order of the request: memories, then links."""
     told = list(told)
     return {
         "outcomes": [_shown(one) for part in told for one in part.outcomes],

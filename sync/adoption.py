@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sync import moment
+from sync.link import is_echo
 from sync.ports import Kept
 from sync.receive import Alarm, Receiver
 from sync.record import Refused, load
@@ -38,7 +39,8 @@ class Adopter(Receiver):
     def _outcome(self, version: Version) -> Outcome:
         if version.at > self._horizon:
             return Refused(version.id, version.kind, "clock_skew", self._early(version.at))
-        if any(_is_echo(version, one) for one in self._batch.kept(version.key)):
+        kept = self._batch.kept(version.key)
+        if is_echo(version, (one.version for one in kept)) or any(_is_echo(version, one) for one in kept):
             return "unchanged"
         return "taken" if self.accept("", version, 0, rollback_allowed=False) else "unchanged"
 

@@ -5,13 +5,14 @@ target and relation: so scope, feed, merge, offers and digest treat it as they t
 namespace beside them, as a tombstone's does, so no relay can put a link where more people see it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from sync import moment
 from sync.canonical import TOMBSTONE_CONTENT, link_digest
-from sync.clock import Clock
+from sync.clock import Clock, covers
 from sync.memory import MAX_ID_BYTES, agent_fault, id_fault, namespace_fault
 from sync.record import Fault, Refused, attestation, id_of, read_attestation
 from sync.version import LINK_SEPARATOR, Key, Version
@@ -169,6 +170,26 @@ def renewed(link: Link, key: Key, at: str, agent: str, clock: Clock) -> Version:
         at=at, valid_from=text_of(link.valid_from), valid_until=text_of(link.valid_until),
         observed_by=text_of(link.observed_by),
     )  # fmt: skip
+
+
+def says_no_more(link: Link, kept: Link) -> bool:
+    """True where a link whose writer knew no clocks says nothing of its validity that a kept one does not say."""
+    said = {name: text_of(getattr(link, name)) for name in ("valid_from", "valid_until")}
+    return all(value in (None, text_of(getattr(kept, name))) for name, value in said.items())
+
+
+def is_echo(version: Version, kept: Iterable[Version]) -> bool:
+    """True for a link that says no more than a kept one of which its clock knows nothing (protocol section 8).
+
+    A daemon without clocks that was given a link of ours tells it as its own, with a time of its own.
+    """
+    return version.kind == "l" and any(
+        one.kind == "l"
+        and not covers(one.clock, version.clock)
+        and not covers(version.clock, one.clock)
+        and says_no_more(load(version.doc), load(one.doc))
+        for one in kept
+    )
 
 
 def text_of(value: str | Unset | None) -> str | None:

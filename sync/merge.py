@@ -4,7 +4,8 @@ A version carries a clock: the set of writes that its author had seen, itself in
 where `a`'s author had seen `b` (`b.clock` < `a.clock`), or where the two are the same write as far as the clocks can
 tell and only `a` is signed, or neither is, both say the same in title, content, tags and source, and `a` is greater by
 priority and content digest: a daemon of the older protocol that carried the write altered the rest (protocol section
-8). That is a strict partial order. A node keeps the *maximal* versions of all it ever
+8); of two such links of one making, the one that says more of its validity and its observer. That is a strict partial
+order. A node keeps the *maximal* versions of all it ever
 received: those that nothing it received supersedes. So what is kept is a function of the set of versions received,
 whatever their order, grouping or repetition, and the merge is commutative, associative and idempotent. (A multi-value
 register: Shapiro et al., "A comprehensive study of Convergent and Commutative Replicated Data Types", 2011, 3.2.2.)
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sync import link as links
 from sync.clock import dominates
 from sync.ports import Kept
 from sync.record import load
@@ -44,7 +46,9 @@ def supersedes(a: Version, b: Version) -> bool:
     if a.clock == b.clock:
         if a.signature or b.signature:
             return bool(a.signature) and not b.signature
-        return a.kind == b.kind == "m" and a.at == b.at and a.content != b.content and _is_altered(a, b)
+        if a.at != b.at or a.content == b.content:
+            return False
+        return (a.kind == b.kind == "m" and _is_altered(a, b)) or (a.kind == b.kind == "l" and _says_more(a, b))
     return dominates(a.clock, b.clock)
 
 
@@ -54,6 +58,18 @@ def _is_altered(a: Version, b: Version) -> bool:
     if any(getattr(one, name) != getattr(other, name) for name in ("title", "content", "tags", "source")):
         return False
     return (one.priority, a.content) > (other.priority, b.content)
+
+
+def _says_more(a: Version, b: Version) -> bool:
+    # Such a daemon's push of a link leaves out what its own database has of it.
+    one, other = links.load(a.doc), links.load(b.doc)
+    if one.created_at != other.created_at:
+        return False
+    return (_validity(one), a.content) > (_validity(other), b.content)
+
+
+def _validity(link: links.Link) -> tuple[str, ...]:
+    return tuple(links.text_of(said) or "" for said in (link.valid_until, link.valid_from, link.observed_by))
 
 
 def merge(kept: Sequence[Kept], incoming: Kept) -> Added | Unchanged:

@@ -5,21 +5,23 @@ The two ends of the HTTP side, requests that come and requests that are made, me
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
 
 from node.exchange import SLICE, Exchange
-from node.legacy import ours, outbox, tables
+from node.legacy import linkbox, linktables, ours, outbox, tables
 from node.legacy.intake import NO_LIFE, Came, Intake
+from node.legacy.linkbox import LinkItem, LinkPlan
 from node.legacy.outbox import Item, Plan
 from node.legacy.tables import PeerRow, Record
 from node.peers import Peer
 from node.store import Reader, Store
 from node.timekeeper import Timekeeper
 from sync.engine import Engine
+from sync.legacy.link import TheirLink
 from sync.legacy.row import Row
 from sync.ports import Ledger
 from sync.receive import Page
@@ -128,6 +130,20 @@ class Desk:
     async def restore(self, peer: Peer, ids: Iterable[str]) -> Came:
         return await self._take(peer, lambda intake: intake.restores(ids))
 
+    async def links(self, peer: Peer, links: Sequence[TheirLink]) -> Came:
+        """Links that it tells, in slices."""
+        total = Came()
+        for start in range(0, len(links), SLICE):
+
+            def run(intake: Intake, some: Sequence[TheirLink] = links[start : start + SLICE]) -> Came:
+                return intake.links(some)
+
+            came = await self._take(peer, run, bulk=len(links) > 8)
+            total = replace(
+                came, refused=(*total.refused, *came.refused), done=total.done + came.done, noop=total.noop + came.noop
+            )
+        return total
+
     async def _take(self, peer: Peer, task: Callable[[Intake], Came], *, bulk: bool = False) -> Came:
         await self._exchange.check_clock()
         policy = self._exchange.book.policy(peer.fingerprint)
@@ -140,7 +156,7 @@ class Desk:
         page = Page(peer.fingerprint, NO_LIFE, None, None, None, reset=False)
         alarms = self._engine.received(page, came.taken, self._clock.now())
         self._exchange.note(peer.fingerprint, (*came.taken.alarms, *alarms))
-        for one in came.refused:
+        for one in (*came.refused, *came.late):
             self.tell_refused(peer, one.id, one.reason, one.detail)
         return came
 
@@ -173,6 +189,29 @@ class Desk:
                 self.tell_refused(peer, record.key[1], "not_sent", f"{record.known.title}: {record.why}")
         await self._store.writer.run(lambda ledger: outbox.finish(ledger, peer.fingerprint, plan))
 
+    async def link_plan(self, peer: Peer, relations: Collection[str]) -> LinkPlan:
+        return await self._store.reader.run(lambda reader: linkbox.plan(reader, peer.fingerprint, relations))
+
+    async def settle_links(self, peer: Peer, plan: LinkPlan) -> None:
+        await self._store.writer.run(lambda ledger: linkbox.settle(ledger, peer.fingerprint, plan))
+
+    async def links_are(self, peer: Peer, items: Sequence[LinkItem], state: str, why: str = "") -> None:
+        """What has become of links that were sent."""
+        keys = [one.key for one in items]
+
+        def run(ledger: Ledger) -> None:
+            linktables.put_state(tables.executing(ledger), peer.fingerprint, keys, state, why)
+
+        await self._store.writer.run(run)
+
+    async def look_at_links_again(self, peer: Peer) -> None:
+        """The daemon is one that takes what another release would refuse."""
+
+        def run(ledger: Ledger) -> None:
+            linktables.look_again(tables.executing(ledger), peer.fingerprint)
+
+        await self._store.writer.run(run)
+
     # --- for the operator
 
     def tell(self, peer: Peer, kind: str, text: str) -> None:
@@ -197,17 +236,20 @@ class Desk:
     async def notes(self, peer: Peer) -> list[str]:
         """Everything about a peer that keeps two correct nodes from agreeing, in words."""
 
-        def read(reader: Reader) -> tuple[list[tuple[str, int, str, str]], PeerRow, int]:
-            execute = reader.execute
-            states = tables.states(execute, peer.fingerprint)
-            return states, tables.peer(execute, peer.fingerprint), reader.conflict_count()
+        def read(reader: Reader) -> tuple[list[tuple[str, int, str, str]], PeerRow, int, int]:
+            execute, name = reader.execute, peer.fingerprint
+            states = tables.states(execute, name) + linktables.states(execute, name)
+            return states, tables.peer(execute, name), reader.conflict_count(), linktables.held_count(execute, name)
 
-        states, standing, conflicts = await self._store.reader.run(read)
+        states, standing, conflicts, held = await self._store.reader.run(read)
         words = [_STATES[state].format(n=count, title=title, why=why) for state, count, title, why in states]
+        if held:
+            room = ", which is all that are held: more of them are lost" if held >= linktables.MAX_HELD else ""
+            words.append(f"{held} of its links came before their memories, and are held here until those come{room}")
         if conflicts and peer.sends:
             words.append(f"{conflicts} memories here are in conflict: it is sent only what readers see")
         if peer.url is None and peer.sends:
-            words.append("it only calls here, so deletes never reach it; give it a url to send them")
+            words.append("it only calls here, so deletes and links never reach it; give it a url to send them")
             if standing.missed:
                 words.append(
                     f"{standing.missed} changes came here behind the time that it reads on from: it misses them"
@@ -219,6 +261,8 @@ _STATES = {
     "refused": "{n} memories are not on it ({title}: {why})",
     "held": "{n} memories are another version there ({title}: {why})",
     "altered": "{n} memories are not quite the same there ({title}: {why})",
+    "link refused": "{n} links are not on it ({title}: {why})",
+    "link unlinked": "{n} links were taken back here and are still on it, which has no message for that ({title})",
     "gone": "{n} memories are gone there, and nobody told: deleted, archived or expired; they are kept here ({title})",
 }
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from node.legacy import ours, tables
 from node.legacy.desk import Desk
-from node.legacy.links import take_links
 from node.peers import Peer
 from node.store import Reader, Store
 from sync import moment
@@ -55,30 +54,29 @@ class Endpoint:
 
     async def _tried(self, pushed: Pushed) -> Counted:
         """A dry run: what is valid is counted, and nothing is done."""
-        removals = len(pushed.deletions) + len(pushed.archives) + len(pushed.restores)
-        return Counted(noop=len(pushed.rows) + removals, skipped=len(pushed.refused))
+        others = len(pushed.deletions) + len(pushed.archives) + len(pushed.restores) + len(pushed.links)
+        return Counted(noop=len(pushed.rows) + others, skipped=len(pushed.refused))
 
     async def _done(self, peer: Peer, pushed: Pushed) -> Counted:
         """In the daemon's own order: memories, deletions, archives, restores, links."""
         refused = await self._desk.rows(peer, pushed.rows)
         deleted, archived = await self._desk.remove(peer, pushed.deletions, pushed.archives)
         restored = await self._desk.restore(peer, pushed.restores)
-        links = take_links(pushed.links)
-        if links.skipped:
-            self._desk.tell(peer, "links", "it sends links, which this version does not keep: they are not here")
-        for name, count in pushed.not_done.items():
+        links = await self._desk.links(peer, pushed.links)
+        for name in pushed.not_done:
             text = f"it asks for {name.replace('_', ' ')} to be taken over: a peer may not set or execute that here"
             self._desk.tell(peer, name, text)
-            links = type(links)(links.applied, links.skipped + count)
-        failed = sum(len(came.refused) for came in (deleted, archived, restored))
+        failed = sum(len(came.refused) for came in (deleted, archived, restored, links))
+        # A link that is held for its memories counts as theirs does, which drops it.
+        undone = sum(pushed.not_done.values())
         return Counted(
             applied=len(pushed.rows) - len(refused),
             noop=deleted.noop + archived.noop + restored.noop,
-            skipped=len(pushed.refused) + len(refused) + links.skipped + failed,
+            skipped=len(pushed.refused) + len(refused) + failed + links.noop + undone,
             deleted=deleted.done,
             archived=archived.done,
             restored=restored.done,
-            links_applied=links.applied,
+            links_applied=links.done,
         )
 
     # --- since

@@ -1,4 +1,4 @@
-"""Taking in what a daemon of the older protocol says: rows, deletes, archives, restores, in one transaction each.
+"""Taking in what a daemon of the older protocol says: rows, removals, restores and links, in one transaction each.
 
 Its id for a title is its own. A row is led to our record by what was exchanged before, then by its id, then by its
 title; so its updates and deletes reach our record, whatever it calls it.
@@ -7,19 +7,22 @@ title; so its updates and deletes reach our record, whatever it calls it.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from node.legacy import ours, tables
+from node.legacy import linktables, ours, tables
 from node.legacy.tables import Execute, PeerRow, Record
 from sync import clock as clocks
 from sync.engine import Engine
 from sync.ids import is_native, memory_id
 from sync.legacy.judge import Echo, brought_back, judge, left, removed
+from sync.legacy.link import TheirLink, version_of
 from sync.legacy.outgoing import Known, holds, takes
 from sync.legacy.row import Row
+from sync.link import is_echo
 from sync.ports import Kept, Ledger
 from sync.receive import Page, Part, Policy, Taken
 from sync.record import Refused, load
 from sync.version import Key, Version
 
+NO_ROOM = f"its memories have not come, and {linktables.MAX_HELD} links wait for theirs already"
 NO_LIFE = "0" * 16
 """What stands for the life of a daemon, which has none: its pages move no cursor and give no giver."""
 
@@ -31,9 +34,11 @@ class Came:
     taken: Taken = field(default_factory=Taken)
     refused: tuple[Refused, ...] = ()
     done: int = 0
-    """Deletes, archives or restores that were carried out."""
+    """Deletes, archives, restores or links that were carried out."""
     noop: int = 0
-    """Those of which there was nothing to do."""
+    """Those of which there was nothing to do; links that are held until their memories come."""
+    late: tuple[Refused, ...] = ()
+    """Links that were held for these rows, and are refused now."""
 
 
 class Intake:
@@ -90,7 +95,8 @@ class Intake:
         taken = self._receive(versions)
         lost = {one.id for one in taken.refused if taken.full or one.reason == "scope"}
         self._note(fresh, places, judged, lost, are_shown=are_shown)
-        return Came(taken, (*refused, *taken.refused))
+        waited = self.links(linktables.held(self._execute, self._peer, list(fresh)))
+        return Came(taken.joined(waited.taken), (*refused, *taken.refused), late=waited.refused)
 
     def _places(self, rows: Sequence[Row], known: Mapping[str, Record]) -> dict[str, Key]:
         """Our key for each row. No title leads two rows to one record: it may have passed from one to the other."""
@@ -168,6 +174,30 @@ class Intake:
         tables.put(self._execute, self._peer, records.values())
         tables.put_due(self._execute, self._peer, due)
         tables.put_orphans(self._execute, self._peer, orphans)
+
+    # --- links
+
+    def links(self, some: Iterable[TheirLink]) -> Came:
+        """Take in links. One that comes before a memory at its ends is held until that comes."""
+        by_triple = {link.shown: link for link in some}
+        if not by_triple:
+            return Came()
+        ids = {end for link in by_triple.values() for end in (link.source_id, link.target_id)}
+        keys = self._targets(list(ids))
+        known = [link for link in by_triple.values() if {link.source_id, link.target_id} <= keys.keys()]
+        early = [link for link in by_triple.values() if link not in known]
+        no_room = linktables.hold(self._execute, self._peer, early)
+        linktables.drop_held(self._execute, self._peer, known)
+        made = [version_of(link, keys[link.source_id], keys[link.target_id][1]) for link in known]
+        refused = [one for one in made if isinstance(one, Refused)]
+        versions = [one for one in made if isinstance(one, Version)]
+        kept = self._kept(one.key for one in versions)
+        news = [one for one in versions if not is_echo(one, (old.version for old in kept.get(one.key, ())))]
+        taken = self._receive(news)
+        linktables.has(self._execute, self._peer, [self._winner(one.key) or one for one in versions])
+        refused += [Refused(link.shown, "l", "limits", NO_ROOM) for link in no_room]
+        done = len(versions) - len(taken.refused)
+        return Came(taken, (*refused, *taken.refused), done, len(early) - len(no_room))
 
     # --- removals
 

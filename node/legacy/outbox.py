@@ -7,7 +7,7 @@ and move in one transaction with what the daemon has answered.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from node.legacy import ours, tables
+from node.legacy import linktables, ours, tables
 from node.legacy.tables import Record
 from node.store.reader import Reader
 from sync.legacy.outgoing import Delete, Keep, Known, Put, decide, other_name
@@ -50,6 +50,8 @@ class Plan:
     """Memories whose title becomes free at the daemon: they are due next."""
     looked_at: tuple[Key, ...]
     """Due keys that this plan settles."""
+    links: tuple[Version, ...]
+    """Links and unlinks that changed: they are looked at once the memories are there."""
     reached: int
     """The number of our feed that everything was sent up to, once the plan is carried out."""
     moves: bool
@@ -74,8 +76,8 @@ def plan(reader: Reader, peer: str, scope: Scope) -> Plan:
     numbers = {key: number for number, key in changed}
     keys = list(dict.fromkeys((*due, *numbers)))
     records = tables.by_keys(execute, peer, keys)
-    # Links are passed over: the daemon is sent memories alone.
-    winners = ours.winners(reader, (key for key in keys if scope.allows(key[0]) and not is_link(key)))
+    allowed = ours.winners(reader, (key for key in keys if scope.allows(key[0])))
+    winners = {key: winner for key, winner in allowed.items() if not is_link(key)}
     titles = {(one.namespace, one.title) for one in winners.values() if one.kind == "m"}
     titles |= {(one.key[0], one.known.title) for one in records.values()}
     cut = _Cut(
@@ -107,6 +109,7 @@ def plan(reader: Reader, peer: str, scope: Scope) -> Plan:
         tuple(cut.deletes), tuple(cut.puts), tuple(cut.kept_back),
         tuple(tables.orphans(execute, peer, MAX_DELETES - len(cut.deletes))), tuple(cut.twins),
         tuple(key for key in due if key in set(done)),
+        tuple(allowed[key] for key in done if key in allowed and key not in winners),
         reached, reached != standing.reached, top - reached, not whole or len(due) == LOOK or reached < top,
     )  # fmt: skip
 
@@ -129,6 +132,7 @@ def finish(ledger: Ledger, peer: str, done: Plan) -> None:
     execute = tables.executing(ledger)
     tables.put(execute, peer, done.kept_back)
     tables.drop_due(execute, peer, set(done.looked_at) - set(done.twins))
+    linktables.changed(execute, peer, done.links)
     standing = tables.peer(execute, peer)
     tables.put_peer(execute, replace(standing, reached=max(standing.reached, done.reached)))
 

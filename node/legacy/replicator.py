@@ -8,22 +8,22 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import msgspec
 import structlog
 
 from node.dialer import Answer, AnswerTooLargeError, Dialer
 from node.legacy.desk import Desk, Place
+from node.legacy.failure import UNTAKEN, FailedError, checked
+from node.legacy.linksender import LinkSender
 from node.legacy.outbox import Item
 from node.peers import Peer
 from node.replicator import store_trouble
 from node.store.errors import StoreError
 from sync import moment
 from sync.errors import RemoteError
-from sync.legacy import paging
+from sync.legacy import messages, paging
 from sync.legacy.messages import Rows, decode_answer, decode_quota, decode_since, encode_push
 from sync.legacy.paging import Step
 from sync.peer import Health, Pace, Trouble
@@ -40,13 +40,6 @@ LONGEST_QUOTA = 25 * 3_600.0
 UNKNOWN_QUOTA = 3_600.0
 
 log = structlog.get_logger("legacy")
-
-
-@dataclass(slots=True)
-class _FailedError(Exception):
-    code: str
-    text: str
-    retry_after: float = 0.0
 
 
 class LegacyReplicator:
@@ -75,6 +68,7 @@ class LegacyReplicator:
         self._number = self._reached = 0
         self._trouble: Trouble | None = None
         self._in_step_since: float | None = None
+        self._links = LinkSender(peer, desk, agent, self._push, self._read_new)
 
     # --- what happens to it
 
@@ -119,7 +113,7 @@ class LegacyReplicator:
                 await self._pull()
             if self.peer.sends and time.monotonic() >= self._quota_until:
                 await self._send()
-        except _FailedError as failure:
+        except FailedError as failure:
             self._failed(failure.code, failure.text, failure.retry_after)
         except RemoteError as error:
             self._failed(error.code, f"the peer sent something illegal: {error}")
@@ -211,7 +205,9 @@ class LegacyReplicator:
                 raise
             self._limit = max(1, self._limit // 2)
             return None, Step(None, since, max(1, limit // 2), more=True)
-        page = decode_since(self._checked(answer))
+        page = decode_since(checked(answer))
+        if page.scope_status:
+            await self._links.is_newer()
         self._told(page)
         step = paging.step(since, limit, usual, page.times, page.count)
         if step.stuck:
@@ -239,7 +235,12 @@ class LegacyReplicator:
     # --- out
 
     async def _send(self) -> None:
-        """Send until nothing is left. Deletes only once what is newer there was read: it would be lost with its row."""
+        """Send until nothing is left: memories, then the links between those that are there now."""
+        await self._send_memories()
+        await self._links.send()
+
+    async def _send_memories(self) -> None:
+        """Deletes only once what is newer there was read: it would be lost with its row."""
         is_fresh = not self.peer.receives
         while True:
             plan = await self._desk.plan(self.peer)
@@ -266,8 +267,8 @@ class LegacyReplicator:
         try:
             answer = await self._post([one.row for one in items if one.row is not None], [], items)
             fault = "it skipped it, and does not say why" if answer.skipped else ""
-        except _FailedError as failure:
-            if failure.code not in ("http_413", "http_422"):
+        except FailedError as failure:
+            if failure.code not in UNTAKEN:
                 raise
             fault = failure.text
         if not fault:
@@ -279,11 +280,19 @@ class LegacyReplicator:
         else:
             await self._desk.refused_there(self.peer, items[0], fault)
 
-    async def _post(self, rows: Sequence[bytes], deletions: Sequence[str], items: Sequence[Item] = ()) -> Any:
-        answer = await self._dialer.post(PUSH, encode_push(self._agent, rows, deletions))
+    async def _post(
+        self, rows: Sequence[bytes], deletions: Sequence[str], items: Sequence[Item] = ()
+    ) -> messages.Answer:
+        return await self._push(encode_push(self._agent, rows, deletions), items)
+
+    async def _push(self, body: bytes, items: Sequence[Item] = ()) -> messages.Answer:
+        answer = await self._dialer.post(PUSH, body)
         if answer.status == 429:
             await self._out_of_quota(answer, items)
-        return decode_answer(self._checked(answer))
+        told = decode_answer(checked(answer))
+        if told.quota_refused is not None:
+            await self._links.is_newer()
+        return told
 
     async def _out_of_quota(self, answer: Answer, items: Sequence[Item]) -> None:
         """It has taken the first few, and no more until its day is over."""
@@ -297,12 +306,7 @@ class LegacyReplicator:
         wait = min(max(wait, 1.0), LONGEST_QUOTA) + random.random()  # noqa: S311
         self._quota_until = time.monotonic() + wait
         who = f"the daily quota of {quota.agent_id[:128] or 'an agent'} is used up there"
-        raise _FailedError("quota", f"{who}; nothing is sent until {reset or 'an hour from now'}")
-
-    def _checked(self, answer: Answer) -> bytes:
-        if answer.status == 200:
-            return answer.body
-        raise _FailedError(f"http_{answer.status}", _complaint(answer), answer.retry_after)
+        raise FailedError("quota", f"{who}; nothing is sent until {reset or 'an hour from now'}")
 
     # --- for people
 
@@ -337,13 +341,3 @@ class LegacyReplicator:
             "attempts": trouble.attempts if trouble else 0,
             "refused": len(self._desk.refused[self.peer.fingerprint]),
         }
-
-
-def _complaint(answer: Answer) -> str:
-    """What the daemon says, JSON or text, or the status where it says nothing that can be read."""
-    try:
-        said = str(msgspec.json.decode(answer.body, type=dict[str, Any]).get("error", ""))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        said = answer.body.decode("utf-8", "replace")
-    said = " ".join(said.split())[:300]
-    return f"the peer answered {answer.status}: {said}" if said else f"the peer answered {answer.status} and no reason"

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from node.legacy import linktables
 from node.store.ledger import SqlLedger
 from node.store.reader import Reader
 from sync.legacy.outgoing import Known
@@ -66,8 +67,9 @@ STATEMENTS = (
     ) STRICT""",
     # Its `since` reads by time. No other reader does, so the index exists only while there is such a peer.
     "CREATE INDEX IF NOT EXISTS legacy_at ON memory(at) WHERE kind = 'm'",
+    *linktables.STATEMENTS,
 )
-TABLES = ("legacy_peer", "legacy_record", "legacy_due", "legacy_orphan", "legacy_archive")
+TABLES = ("legacy_peer", "legacy_record", "legacy_due", "legacy_orphan", "legacy_archive", *linktables.TABLES)
 _clock = msgspec.json.Decoder(dict[str, int])
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -97,6 +99,11 @@ class Record:
     why: str = ""
     round: int = 0
 
+    @property
+    def has_row(self) -> bool:
+        """True where it has a row for the record, as far as anybody knows."""
+        return self.known.is_there and self.state != "gone"
+
 
 def opened(ledger: Ledger | FeedReader) -> SqlLedger | Reader:
     """The store itself, behind the port of the open transaction."""
@@ -110,12 +117,20 @@ def executing(ledger: Ledger | FeedReader) -> Execute:
 
 
 def are_made(execute: Execute) -> bool:
-    return bool(execute("SELECT count(*) FROM sqlite_master WHERE name = 'legacy_peer'").fetchone()[0])
+    return _is_made(execute, "legacy_peer")
+
+
+def _is_made(execute: Execute, table: str) -> bool:
+    return bool(execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0])
 
 
 def make(execute: Execute) -> None:
+    knew_links = _is_made(execute, "legacy_link")
     for statement in STATEMENTS:
         execute(statement)
+    if not knew_links:
+        # A store of an earlier version passed over the links of its feed: it is looked at anew, and no row sent again.
+        execute("UPDATE legacy_peer SET reached = 0")
 
 
 def keep_only(execute: Execute, peers: Sequence[str]) -> None:
@@ -175,6 +190,16 @@ def by_keys(execute: Execute, name: str, keys: Iterable[Key]) -> dict[Key, Recor
     return found
 
 
+def by_ids(execute: Execute, name: str, ids: Iterable[str]) -> list[Record]:
+    """The records with these ids of ours, in whatever namespace."""
+    found: list[Record] = []
+    for some in chunks(ids):
+        listed = ",".join("?" * len(some))
+        statement = f"SELECT {_COLUMNS} FROM legacy_record WHERE peer = ? AND id IN ({listed}) ORDER BY id, namespace"
+        found += map(_record, execute(statement, (name, *some)))
+    return found
+
+
 def by_title(execute: Execute, name: str, namespace: str, title: str) -> list[Record]:
     """The records that it had under this title, the one that it has first."""
     found = execute(
@@ -185,6 +210,8 @@ def by_title(execute: Execute, name: str, namespace: str, title: str) -> list[Re
 
 
 def put(execute: Execute, name: str, records: Iterable[Record]) -> None:
+    """Write down what is known of these; links that end at them follow."""
+    records = list(records)
     for one in records:
         known = one.known
         execute(
@@ -192,6 +219,8 @@ def put(execute: Execute, name: str, records: Iterable[Record]) -> None:
             (name, *one.key, known.theirs, known.title, known.at, one.row, known.tag, _encode(known.clock), one.state,
              one.why, one.round),
         )  # fmt: skip
+    linktables.came(execute, name, [one.key[1] for one in records if one.has_row])
+    linktables.went(execute, name, [one.key[1] for one in records if not one.has_row])
 
 
 def forget(execute: Execute, name: str, key: Key) -> None:
@@ -202,6 +231,10 @@ def found_again(execute: Execute, name: str, ids: Iterable[str], number: int) ->
     """The reading of everything found these rows unchanged; what was thought gone is not."""
     for some in chunks(ids):
         listed = ",".join("?" * len(some))
+        back = execute(
+            f"SELECT id FROM legacy_record WHERE peer = ? AND theirs IN ({listed}) AND state = 'gone'", (name, *some)
+        ).fetchall()
+        linktables.came(execute, name, [record_id for (record_id,) in back])
         execute(
             "UPDATE legacy_record SET round = ?, state = CASE state WHEN 'gone' THEN '' ELSE state END"
             f" WHERE peer = ? AND theirs IN ({listed})",
@@ -211,11 +244,13 @@ def found_again(execute: Execute, name: str, ids: Iterable[str], number: int) ->
 
 def mark_gone(execute: Execute, name: str, number: int) -> None:
     """A reading of everything has ended: what it had, and did not show, is gone there. Nobody said why."""
-    execute(
+    gone = execute(
         "UPDATE legacy_record SET state = 'gone', why = 'it had it, and has it no more'"
-        " WHERE peer = ? AND at <> '' AND round < ? AND state <> 'gone'",
+        " WHERE peer = ? AND at <> '' AND round < ? AND state <> 'gone' RETURNING id",
         (name, number),
-    )
+    ).fetchall()
+    for some in chunks(record_id for (record_id,) in gone):
+        linktables.went(execute, name, some)
 
 
 def states(execute: Execute, name: str) -> list[tuple[str, int, str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from sync.errors import RemoteError
+from sync.legacy.link import TheirLink, read_link
 from sync.legacy.row import Row, read_row
 from sync.memory import agent_fault
 from sync.record import Refused
@@ -43,11 +44,11 @@ class Pushed:
     """A claim, recorded and never believed."""
     rows: tuple[Row, ...]
     refused: tuple[Refused, ...]
-    """Rows that could not be read."""
+    """Rows and links that could not be read."""
     deletions: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     restores: tuple[str, ...] = ()
-    links: tuple[bytes, ...] = ()
+    links: tuple[TheirLink, ...] = ()
     not_done: Mapping[str, int] = field(default_factory=dict)
     """How many of each of `NOT_DONE`."""
     dry_run: bool = False
@@ -98,14 +99,15 @@ def decode_push(body: bytes) -> Pushed:
         if len(getattr(push, name)) > MOST:
             raise RemoteError("limits", f"{name}: {len(getattr(push, name))} found, at most {MOST} in one request")
     rows, refused = _read(push.memories)
+    links = [read_link(bytes(raw)) for raw in push.links]
     return Pushed(
         push.sender_agent_id,
         rows,
-        refused,
+        (*refused, *(one for one in links if isinstance(one, Refused))),
         tuple(push.deletions),
         tuple(push.archives),
         tuple(push.restores),
-        tuple(bytes(link) for link in push.links),
+        tuple(one for one in links if isinstance(one, TheirLink)),
         {name: len(getattr(push, name)) for name in NOT_DONE if getattr(push, name)},
         push.dry_run,
     )
@@ -123,11 +125,14 @@ def encode_answer(counted: Counted, receiver: str, clock: Mapping[str, str], dry
     )
 
 
-def encode_push(sender: str, rows: Sequence[bytes], deletions: Sequence[str]) -> bytes:
-    """A push for the daemon: rows as JSON, ids as it knows them."""
-    return b'{"deletions":%b,"dry_run":false,"memories":[%b],"sender_agent_id":%b,"sender_clock":{"entries":{}}}' % (
-        _encode(deletions), b",".join(rows), _encode(sender),
-    )  # fmt: skip
+def encode_push(
+    sender: str, rows: Sequence[bytes] = (), deletions: Sequence[str] = (), links: Sequence[bytes] = ()
+) -> bytes:
+    """A push for the daemon: rows and links as JSON, ids as it knows them."""
+    return (
+        b'{"deletions":%b,"dry_run":false,"links":[%b],"memories":[%b],"sender_agent_id":%b,'
+        b'"sender_clock":{"entries":{}}}'
+    ) % (_encode(deletions), b",".join(links), b",".join(rows), _encode(sender))
 
 
 class Answer(msgspec.Struct):
@@ -137,6 +142,8 @@ class Answer(msgspec.Struct):
     deleted: int = 0
     noop: int = 0
     skipped: int = 0
+    quota_refused: int | None = None
+    """v0.6.3 has no quota, and does not say so."""
 
 
 class Quota(msgspec.Struct):

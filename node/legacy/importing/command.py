@@ -4,17 +4,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
 
-from node.cli.backend import backend
+from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
 from node.cli.output import NO, REFUSED, USAGE, CommandError
 from node.legacy.importing.run import Progress, opened, run
 from node.legacy.importing.source import SourceError
 from node.passphrase import from_file
 from node.timekeeper import Timekeeper
+from sync.errors import RemoteError
 
 VARIABLE = "AI_MEMORY_DB_PASSPHRASE"
 """As the existing daemon names it."""
@@ -32,7 +34,7 @@ VARIABLE = "AI_MEMORY_DB_PASSPHRASE"
 @click.option("--dry-run", is_flag=True, help="Say what would be taken, and take nothing.")
 @command
 def import_(invocation: Invocation, file: Path, passphrase_file: Path | None, dry_run: bool) -> None:
-    """Take in the memories of the existing daemon, with their times.
+    """Take in the memories and links of the existing daemon, with their times.
 
     The file is only read, and nothing beside it is written; the daemon may run meanwhile. Run again, the command takes
     what is new and leaves alone what is here, however it ended the last time. Exit code 1: something was not taken.
@@ -45,7 +47,8 @@ def import_(invocation: Invocation, file: Path, passphrase_file: Path | None, dr
         source = opened(file, lambda: _passphrase(passphrase_file, given))
         try:
             with backend(invocation) as node, _progress(invocation) as progress:
-                report = run(source, node.adopt, progress, Timekeeper().now(), dry_run=dry_run)
+                now = Timekeeper().now()
+                report = run(source, node.adopt, partial(_namespace, node), progress, now, dry_run=dry_run)
         finally:
             source.close()
     except SourceError as error:
@@ -53,6 +56,16 @@ def import_(invocation: Invocation, file: Path, passphrase_file: Path | None, dr
     invocation.show(report.value(), report.text())
     if not report.is_whole:
         raise SystemExit(NO)
+
+
+def _namespace(node: Backend, record_id: str) -> str | None:
+    """Of the memory of the node that has this id; None where there is none, or several."""
+    try:
+        return str(node.get(record_id)["memory"]["namespace"])
+    except (CommandError, RemoteError) as error:  # of a node that runs, or of the store itself
+        if error.code in ("not_found", "ambiguous_id"):
+            return None
+        raise
 
 
 def _passphrase(file: Path | None, variable: str | None) -> str:

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from node.legacy.importing.source import MEMORY, NotTaken
+from node.legacy.importing.source import LINK, MEMORY, NotTaken
 
 MOST_LISTED = 1_000
+_TAKEN_IN = (MEMORY, LINK)
 MOST_SHOWN = 20
 """Lines of what was not taken that a person gets to see; the whole list is in the JSON."""
 
@@ -18,8 +19,8 @@ class Report:
     form: str
     dry_run: bool
     found: Counter[str] = field(default_factory=Counter)
-    taken: int = 0
-    unchanged: int = 0
+    taken: Counter[str] = field(default_factory=Counter)
+    unchanged: Counter[str] = field(default_factory=Counter)
     not_taken: list[NotTaken] = field(default_factory=list)
     """The first `MOST_LISTED`."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -60,7 +61,7 @@ class Report:
         lines = [f"{self.form}, {self.seconds:.1f} s"]
         for kind, counts in self.value()["counts"].items():
             said = [f"{counts['found']} found"]
-            if kind == MEMORY:
+            if kind in _TAKEN_IN:
                 said += [f"{counts['taken']} {verb}", f"{counts['unchanged']} here already"]
             lines.append(f"{kind:20}" + ", ".join((*said, f"{counts['not_taken']} not taken")))
         if self.not_taken:
@@ -73,8 +74,8 @@ class Report:
 
     def _counts(self, kind: str) -> dict[str, int]:
         counts = {"found": self.found[kind] or self.refused[kind]}
-        if kind == MEMORY:
-            counts |= {"taken": self.taken, "unchanged": self.unchanged}
+        if kind in _TAKEN_IN:
+            counts |= {"taken": self.taken[kind], "unchanged": self.unchanged[kind]}
         return counts | {"not_taken": self.refused[kind]}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from node.legacy.importing.source import ARCHIVED, LINK, MEMORY, NAMESPACE, Link, NotTaken, SourceError
+from node.legacy.importing.source import ARCHIVED, LINK, MEMORY, NAMESPACE, NotTaken, SourceError
 from node.legacy.importing.sqlite_file import DatabaseError, SqliteFile, explained
 
 REQUIRED = (
@@ -14,6 +14,9 @@ REQUIRED = (
     "updated_at",
 )  # fmt: skip
 OPTIONAL = ("expires_at", "metadata")
+LINK_COLUMNS = (
+    "source_id", "relation", "target_id", "created_at", "valid_from", "valid_until", "observed_by",
+)  # fmt: skip
 _JSON = {"tags": list[str], "metadata": dict[str, Any]}
 
 EXTRA_FIELDS: dict[str, Any] = {
@@ -68,14 +71,20 @@ class RustDatabase:
         for values in self._rows(f"SELECT {', '.join(names)} FROM memories ORDER BY rowid"):  # noqa: S608  # names are ours
             yield _fields(dict(zip(names, values, strict=True)))
 
-    def links(self) -> Iterator[Link | NotTaken]:
+    def links(self) -> Iterator[dict[str, Any] | NotTaken]:
         if "memory_links" not in self._tables:
             return
-        for values in self._rows("SELECT source_id, target_id, relation FROM memory_links"):
+        columns = self._names("SELECT name FROM pragma_table_info('memory_links')")
+        names = [name for name in LINK_COLUMNS if name in columns]
+        signed = "signature IS NOT NULL" if "signature" in columns else "0"
+        statement = f"SELECT {signed}, {', '.join(names)} FROM memory_links"  # noqa: S608  # names are ours
+        for is_signed, *values in self._rows(statement):
             try:
-                yield Link(*(_decoded(value) for value in values))
-            except (UnicodeDecodeError, TypeError):
-                yield NotTaken(LINK, "malformed", "not three texts in UTF-8")
+                yield {"signature": bool(is_signed)} | {
+                    name: _decoded(value) for name, value in zip(names, values, strict=True)
+                }
+            except UnicodeDecodeError:
+                yield NotTaken(LINK, "malformed", "not UTF-8 text", " ".join(_shown(value) for value in values[:3]))
 
     def rest(self) -> Iterator[NotTaken]:
         yield from self._namespaces()

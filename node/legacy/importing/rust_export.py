@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from node.legacy.importing.rust_database import EXTRA_FIELDS, without_field
-from node.legacy.importing.source import LINK, MEMORY, Link, NotTaken, SourceError
+from node.legacy.importing.source import LINK, MEMORY, NotTaken, SourceError
 
 _READ = ("memories", "links", "count", "exported_at")
 _NOTHING: tuple[Any, ...] = (None, [], {}, "")
@@ -48,10 +48,10 @@ class RustExport:
             self._extra.update(_extra(fields))
             yield fields
 
-    def links(self) -> Iterator[Link | NotTaken]:
+    def links(self) -> Iterator[dict[str, Any] | NotTaken]:
         for raw in self._links:
             try:
-                yield msgspec.json.decode(raw, type=Link)
+                yield msgspec.json.decode(raw, type=dict[str, Any])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 yield NotTaken(LINK, "malformed", f"not a link: {error or type(error).__name__}")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 MEMORY, LINK, NAMESPACE, ARCHIVED = "memory", "link", "namespace", "archived_memory"
+SIGNATURE = "signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,7 @@ class NotTaken:
     """Something in the file that is not taken, and why."""
 
     kind: str
-    """`memory`, `link`, `namespace`, `archived_memory`, `field`, or the name of a table."""
+    """`memory`, `link`, `signature`, `namespace`, `archived_memory`, `field`, or the name of a table."""
     reason: str
     """A stable name."""
     detail: str
@@ -24,15 +25,6 @@ class NotTaken:
     count: int = 1
     is_loss: bool = True
     """False for the daemon's own bookkeeping, which means nothing elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link between two memories, by their ids in the file."""
-
-    source_id: str
-    target_id: str
-    relation: str
 
 
 class Source(Protocol):
@@ -49,7 +41,8 @@ class Source(Protocol):
     def memories(self) -> Iterator[dict[str, Any] | NotTaken]:
         """Each memory: fields by their names on the wire, values not checked; or why it cannot be read."""
 
-    def links(self) -> Iterator[Link | NotTaken]: ...
+    def links(self) -> Iterator[dict[str, Any] | NotTaken]:
+        """Each link: as a memory, and its ends by their ids in the file."""
 
     def rest(self) -> Iterator[NotTaken]:
         """What the file has beside memories and links."""

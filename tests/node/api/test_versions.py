@@ -38,6 +38,19 @@ async def test_each_version_has_its_outcome_in_order(node: Served) -> None:
     assert {one["outcome"] for one in again["outcomes"]} == {"unchanged"}
 
 
+async def test_links_and_unlinks_are_taken_beside_memories(node: Served) -> None:
+    """Their outcomes after those of the memories; a memory among them refuses itself."""
+    made, undone = (
+        versions.link({ACTOR: AT}, created_at=moment.text(AT)),
+        versions.unlink({ACTOR: AT + 1}, seconds=(AT - versions.NOW) / moment.SECOND),
+    )
+    sent = b'{"memories":[%b],"links":[%b,%b,%b]}' % (legacy("linked").doc, made.doc, legacy("odd").doc, undone.doc)
+    told = (await node.local("POST", "/sync/versions", sent)).json
+    assert [one["outcome"] for one in told["outcomes"]] == ["taken", "taken", "refused", "taken"]
+    again = (await node.local("POST", "/sync/versions", sent)).json
+    assert [one["outcome"] for one in again["outcomes"]] == ["unchanged", "unchanged", "refused", "unchanged"]
+
+
 async def test_a_dry_run_keeps_nothing(node: Served) -> None:
     """The feed does not move."""
     before = node.position
@@ -56,8 +69,18 @@ async def test_a_dry_run_keeps_nothing(node: Served) -> None:
         (b'{"memories":[\xff]}', "malformed"),
         (b'{"memories":' + b"[" * 100_000, "malformed"),
         (msgspec.json.encode({"memories": [0] * 1_001}), "limits"),
+        (msgspec.json.encode({"memories": [0] * 500, "links": [0] * 501}), "limits"),
     ],
-    ids=["a list", "no list in it", "no list", "no boolean", "no UTF-8", "too deep", "one too many"],
+    ids=[
+        "a list",
+        "no list in it",
+        "no list",
+        "no boolean",
+        "no UTF-8",
+        "too deep",
+        "one too many",
+        "one too many with the links",
+    ],
 )
 async def test_a_body_that_is_none_is_refused(node: Served, sent: bytes, code: str) -> None:
     """With what is wrong, and nothing is stored."""

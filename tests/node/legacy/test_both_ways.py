@@ -41,6 +41,32 @@ async def test_what_is_written_on_either_side_is_on_both(mesh: Mesh, release: Re
 
 
 @RELEASES
+async def test_links_made_on_either_side_are_on_both(mesh: Mesh, release: Release) -> None:
+    """Over its fan-out, whose key of a link holds an arrow, and back to a row that has an id of the daemon's."""
+    async with couple(mesh, release, before=_with_rows("one")) as both:
+        theirs = "id-of-one"
+        ours = await both.write("two")
+        await both.same("one", "two")
+        one = (await both.ours())["one"]["id"]
+        assert one != theirs
+        await both.there("POST", "/links", {"source_id": theirs, "target_id": ours, "relation": "supersedes"})
+        body = {"source_id": ours, "target_id": one, "relation": "contradicts"}
+        assert (await both.local("POST", "/links", body)).status == 201
+        expected = {(one, ours, "supersedes"), (ours, one, "contradicts")}
+        here = (await both.local("GET", f"/links/{ours}")).json["links"]
+        assert {(link["source_id"], link["target_id"], link["relation"]) for link in here} == expected
+
+        async def are_there() -> bool:
+            links = both.old.store.links(theirs)
+            found = {(link["source_id"], link["target_id"], link["relation"]) for link in links}
+            return found == {(theirs, ours, "supersedes"), (ours, theirs, "contradicts")}
+
+        await eventually(are_there)
+        await both.settled()
+        assert (both.old.complaints, await both.notes()) == ([], "")
+
+
+@RELEASES
 async def test_one_title_with_two_ids_is_one_memory(mesh: Mesh, release: Release) -> None:
     """The daemon keeps its own id for a title that it has; updates and deletes reach each other all the same."""
     async with couple(mesh, release, before=_with_rows("one", "two")) as both:

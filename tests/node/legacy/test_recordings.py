@@ -7,6 +7,7 @@ down here.
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import recordings
@@ -19,7 +20,7 @@ COUNTERS = (
     "applied", "noop", "skipped", "deleted", "archived", "restored", "dry_run", "quota_refused", "links_applied",
     "pendings_applied", "pending_decisions_applied", "namespace_meta_applied", "namespace_meta_cleared",
 )  # fmt: skip
-NOT_DONE = ("links_applied", "namespace_meta_applied", "namespace_meta_cleared")
+NOT_DONE = ("namespace_meta_applied", "namespace_meta_cleared")
 """Counters of what a peer cannot have done here: they are 0, and what was asked for is among the skipped."""
 
 
@@ -92,9 +93,10 @@ DIFFERENT = {
 @pytest.mark.parametrize("version", ["v063", "v070"])
 @pytest.mark.parametrize("name", ["sync_push", "sync_since"])
 async def test_what_was_asked_of_a_daemon_by_hand_is_answered_alike(mesh: Mesh, version: str, name: str) -> None:
-    """Statuses of malformed, oversized and odd requests; where ours differ, `DIFFERENT` says how."""
-    odd: dict[str, tuple[int, int]] = {}
+    """Statuses of malformed, oversized and odd requests; `DIFFERENT` says where ours differ. Of links the counters."""
+    odd: dict[str, tuple[Any, Any]] = {}
     used: set[str] = set()
+    counted: set[str] = set()
     async with listener(mesh) as (old, _):
         for one in recordings.load(version, name):
             if "/sync/" not in one.target:
@@ -104,6 +106,16 @@ async def test_what_was_asked_of_a_daemon_by_hand_is_answered_alike(mesh: Mesh, 
             used |= {one.label} & DIFFERENT.keys() if one.status != expected else set()
             if reply.status != expected:
                 odd[one.label] = (reply.status, one.status)
+            elif one.label.startswith("link") and reply.status == one.status:
+                told, recorded = [
+                    {name: answer[name] for name in ("links_applied", "skipped")}
+                    for answer in (reply.json, json.loads(one.answer))
+                ]
+                counted.add(one.label)
+                if told != recorded:
+                    odd[one.label] = (told, recorded)
     assert odd == {}
+    if name == "sync_push":
+        assert {"link", "link-again", "link-unknown-memory", "link-self", "link-signature-ints"} <= counted
     if (version, name) == ("v070", "sync_push"):
         assert used == DIFFERENT.keys(), "a difference that is none any more"

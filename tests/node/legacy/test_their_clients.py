@@ -78,16 +78,15 @@ async def test_an_archived_memory_leaves_and_comes_back_with_its_restore(mesh: M
 
 @RELEASES
 async def test_nothing_that_it_asks_for_is_executed_here(mesh: Mesh, release: Release) -> None:
-    """Pending actions, decisions and policies are counted as skipped, and the operator is told; links so far, too."""
+    """Pending actions, decisions and policies are counted as skipped, and the operator is told."""
     async with couple(mesh, release, **CALLS_HERE) as both:
         kept = await both.write_there("kept")
         action = {
             "id": "p1", "action_type": "delete", "memory_id": kept, "namespace": NAMESPACE, "payload": {},
             "requested_by": "ai:x", "requested_at": "2026-01-01T00:00:00+00:00", "status": "pending", "approvals": [],
         }  # fmt: skip
-        link = {"source_id": kept, "target_id": kept, "relation": "related_to", "created_at": action["requested_at"]}
         body = {
-            "sender_agent_id": "host:old", "memories": [], "pendings": [action], "links": [link],
+            "sender_agent_id": "host:old", "memories": [], "pendings": [action],
             "pending_decisions": [{"id": "p1", "approved": True, "decider": "anyone"}],
             "namespace_meta": [{"namespace": NAMESPACE, "standard_id": kept}], "namespace_meta_clears": ["x"],
         }  # fmt: skip
@@ -95,22 +94,24 @@ async def test_nothing_that_it_asks_for_is_executed_here(mesh: Mesh, release: Re
             f"{API}/sync/push", [("content-type", "application/json")], json.dumps(body).encode()
         )
         told = heard.json
-        assert (heard.status, told["skipped"]) == (200, 5)
+        assert (heard.status, told["skipped"]) == (200, 4)
         assert [name for name, value in told.items() if name.endswith(("_applied", "_cleared")) and value] == []
         assert "kept" in await both.ours()
         notes = await both.notes()
-        for what in ("links", "pendings", "pending decisions", "namespace meta"):
+        for what in ("pendings", "pending decisions", "namespace meta"):
             assert what in notes
 
 
 async def test_a_dry_run_counts_and_changes_nothing(mesh: Mesh) -> None:
-    """As there: what is valid is `noop`, what is not is `skipped`."""
+    """As there: what is valid is `noop`, what is not is `skipped`; links, too."""
     async with couple(mesh, V063, **CALLS_HERE) as both:
         rows = [both.row("good", "2026-01-01T00:00:00Z"), both.row("bad", "2026-01-01T00:00:00Z", content="a\rb")]
-        body = {"sender_agent_id": "host:old", "memories": rows, "dry_run": True}
+        link = {"source_id": "a", "target_id": "b", "relation": "related_to", "created_at": "2026-01-01T00:00:00Z"}
+        links = [link, link | {"target_id": "a"}]
+        body = {"sender_agent_id": "host:old", "memories": rows, "links": links, "dry_run": True}
         headers = [("content-type", "application/json")]
         heard = await both.old.fanout.peers[0].post(f"{API}/sync/push", headers, json.dumps(body).encode())
-        assert (heard.json["noop"], heard.json["skipped"], heard.json["dry_run"]) == (1, 1, True)
+        assert (heard.json["noop"], heard.json["skipped"], heard.json["dry_run"]) == (2, 2, True)
         assert await both.ours() == {}
 
 
@@ -150,7 +151,7 @@ async def test_a_memory_that_came_here_behind_its_time_is_reported(mesh: Mesh) -
         assert (await both.daemon.exchange.receive(incoming)).applied == 1
         assert await pull(both) == 0
         assert "1 changes came here behind the time" in await both.notes()
-        assert "deletes never reach it" in await both.notes()
+        assert "deletes and links never reach it" in await both.notes()
 
 
 async def test_a_link_push_with_an_arrow_in_a_header_is_accepted(mesh: Mesh) -> None:

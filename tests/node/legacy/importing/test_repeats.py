@@ -57,7 +57,7 @@ def import_into(desk: Desk, rows: list[dict[str, Any]], path: Path) -> None:
 
         return {"outcomes": [{"outcome": one} for one in desk.do(verb).outcomes], "alarms": []}
 
-    report = run.run(RustExport(path), adopt, lambda done, total: None, desk.now, dry_run=False)
+    report = run.run(RustExport(path), adopt, lambda _: None, lambda done, total: None, desk.now, dry_run=False)
     assert report.is_whole, report.value()
 
 

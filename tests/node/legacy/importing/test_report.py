@@ -28,8 +28,8 @@ def test_the_first_thousand_are_listed_and_all_are_counted() -> None:
 
 def test_nothing_not_taken_says_nothing_of_it() -> None:
     """Counts alone."""
-    report = Report("a file", dry_run=True, taken=2)
-    report.found["memory"] = 2
+    report = Report("a file", dry_run=True)
+    report.found["memory"] = report.taken["memory"] = 2
     assert report.is_whole
     assert "2 would be taken" in report.text()
     assert "not taken:" not in report.text()

@@ -10,7 +10,7 @@ from rust_files import row, write_database, write_export
 
 from node.legacy.importing.run import opened
 from node.legacy.importing.rust_database import TABLES
-from node.legacy.importing.source import Link, NotTaken, Source, SourceError
+from node.legacy.importing.source import NotTaken, Source, SourceError
 
 # Recorded from `GET /api/v1/export`: v0.6.3 as it came, v0.7.0 with what its rows have in addition.
 V063 = (
@@ -92,8 +92,26 @@ def test_links_are_read(tmp_path: Path) -> None:
     """And one that is no text refuses itself."""
     script = "INSERT INTO memory_links VALUES ('a', 'b', 'related_to', ''), ('c', x'ff', 'supersedes', '');"
     good, bad = database(tmp_path, script=script).links()
-    assert good == Link("a", "b", "related_to")
+    assert good == {
+        "source_id": "a", "relation": "related_to", "target_id": "b", "created_at": "", "signature": False,
+    }  # fmt: skip
     assert isinstance(bad, NotTaken)
+
+
+def test_links_of_v07_are_read_with_what_it_says_of_them(tmp_path: Path) -> None:
+    """Its validity, its observer, and that it is signed; the signature itself is not read."""
+    script = """
+        ALTER TABLE memory_links ADD COLUMN valid_from TEXT;
+        ALTER TABLE memory_links ADD COLUMN valid_until TEXT;
+        ALTER TABLE memory_links ADD COLUMN observed_by TEXT;
+        ALTER TABLE memory_links ADD COLUMN signature BLOB;
+        INSERT INTO memory_links VALUES ('a', 'b', 'supersedes', 'now', 'from', NULL, 'daemon', x'01');
+    """
+    [one] = database(tmp_path, script=script).links()
+    assert one == {
+        "source_id": "a", "relation": "supersedes", "target_id": "b", "created_at": "now", "signature": True,
+        "valid_from": "from", "valid_until": None, "observed_by": "daemon",
+    }  # fmt: skip
 
 
 def test_each_table_that_is_left_says_why(tmp_path: Path) -> None:
@@ -166,7 +184,7 @@ def test_a_recorded_export_is_read(tmp_path: Path, body: str, count: int, links:
 
 def test_a_row_or_link_that_is_none_refuses_itself(tmp_path: Path) -> None:
     """Wherever it stands among good ones."""
-    write_export(tmp_path / "e.json", [5, row(1), [], None], links=[{"source_id": "a"}, 7])
+    write_export(tmp_path / "e.json", [5, row(1), [], None], links=[[], 7])
     one = source(tmp_path / "e.json")
     assert [isinstance(found, dict) for found in one.memories()] == [False, True, False, False]
     assert all(isinstance(found, NotTaken) for found in one.links())
