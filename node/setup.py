@@ -122,7 +122,9 @@ def default_config(name: str) -> str:
         "# [[peer]]",
     ]
     for setting in PEER_SETTINGS:
-        lines += [f"# # {setting.doc}", f"# {_line(setting, None).removeprefix('# ')}"]
+        line = _line(setting, None)
+        # The example is a peer once the # is taken away; a key that only an older daemon has stays out of it.
+        lines += [f"# # {setting.doc}", f"# {line if setting.key == 'api_key_file' else line.removeprefix('# ')}"]
     return "\n".join(lines) + "\n"
 
 

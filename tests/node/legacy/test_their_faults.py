@@ -118,7 +118,11 @@ async def test_a_fast_clock_there_hides_nothing(mesh: Mesh, at: str) -> None:
         await has(both, "and later")
         assert "of the future" not in await both.ours()
         assert both.theirs()["ours"]["id"] == ours
-        assert (await both.status())["refused"] == 1
+
+        async def is_told() -> bool:
+            return bool((await both.status())["refused"] == 1)
+
+        await eventually(is_told)
 
 
 async def test_a_delete_that_it_did_not_hear_is_told_until_it_did(mesh: Mesh) -> None:
