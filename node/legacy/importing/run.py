@@ -1,5 +1,6 @@
 """Runs an import: reads, translates, and hands over in batches; whatever ends it, run again it ends the same."""
 
+import codecs
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -31,9 +32,19 @@ def opened(path: Path, passphrase: Callable[[], str]) -> Source:
     """The file, by what is in it. Raises SourceError, OSError."""
     with path.open("rb") as file:
         head = file.read(64)
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-        return RustExport(path)
-    return RustDatabase(path, passphrase)
+    return RustExport(path) if _is_object(head) else RustDatabase(path, passphrase)
+
+
+def _is_object(head: bytes) -> bool:
+    """True where a file begins as a JSON object does.
+
+    Some encrypted files begin with a brace, or white space and a brace, too; that all of the head is UTF-8 is no chance.
+    """
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head.removeprefix(codecs.BOM_UTF8))
+    except UnicodeDecodeError:
+        return False
+    return text.lstrip()[:1] == "{"
 
 
 def run(source: Source, adopt: Adopt, here: Here, progress: Progress, now: int, *, dry_run: bool) -> Report:

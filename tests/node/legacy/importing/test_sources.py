@@ -1,5 +1,6 @@
 """The two forms of a source: what of a database and of an export is read, and what is left behind and why."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rust_files import row, write_database, write_export
 
 from node.legacy.importing.run import opened
 from node.legacy.importing.rust_database import TABLES
+from node.legacy.importing.rust_export import RustExport
 from node.legacy.importing.source import NotTaken, Source, SourceError
 
 # Recorded from `GET /api/v1/export`: v0.6.3 as it came, v0.7.0 with what its rows have in addition.
@@ -223,3 +225,16 @@ def test_a_byte_order_mark_is_no_part_of_it(tmp_path: Path) -> None:
     """Editors put one there."""
     (tmp_path / "e.json").write_bytes(b"\xef\xbb\xbf\n" + V063.encode())
     assert source(tmp_path / "e.json").count == 2
+
+
+@pytest.mark.parametrize("beginning", [b"{", b" {", b"\n\t{", b"\xef\xbb\xbf{"])
+def test_an_encrypted_file_that_begins_like_an_export_is_none(beginning: bytes, tmp_path: Path) -> None:
+    """One file in some 250 begins with a brace: it is opened with its passphrase, and not read as JSON."""
+    path = tmp_path / "memories.db"
+    path.write_bytes((beginning + hashlib.shake_256(b"ciphertext").digest(8_192))[:8_192])
+    with pytest.raises(SourceError) as raised:
+        opened(path, lambda: "a passphrase")
+    assert raised.value.code == "source_passphrase"
+    text = '{"memories": [], "note": "' + "ü" * 40 + '"}'
+    (tmp_path / "export").write_bytes(beginning.removesuffix(b"{") + text.encode())  # control: text goes to the other
+    assert isinstance(opened(tmp_path / "export", no_passphrase), RustExport)
