@@ -38,7 +38,7 @@ def opened(path: Path, passphrase: Callable[[], str]) -> Source:
 def _is_object(head: bytes) -> bool:
     """True where a file begins as a JSON object does.
 
-    Some encrypted files begin with a brace, or white space and a brace, too; that all of the head is UTF-8 is no chance.
+    Some encrypted files begin with a brace, or white space and a brace, too; but that all of it is UTF-8 is no chance.
     """
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head.removeprefix(codecs.BOM_UTF8))
