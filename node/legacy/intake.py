@@ -158,6 +158,8 @@ class Intake:
             if old is not None and old.theirs != theirs:
                 if not are_shown:
                     name = old.theirs
+                elif old.title == row.memory.title:
+                    pass  # it keeps one row a title: what was sent under our name went into this row
                 elif _is_better(row, old, winner):
                     orphans.append(old.theirs)
                 else:

@@ -351,3 +351,26 @@ async def test_two_of_our_memories_with_one_title_are_one_row_there(mesh: Mesh) 
         assert {both.theirs()["one"]["id"], both.theirs()["other"]["id"]} == {first, second}
         await both.settled()
         assert both.old.complaints == []
+
+
+async def test_a_row_that_ours_went_into_is_not_a_second_one(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late row that was not read yet takes in what is sent under its title, and keeps its id: it is the only one."""
+    monkeypatch.setattr(replicator, "SCAN_EVERY", 0.1)
+    async with couple(mesh, V063) as both:
+        await both.write_there("new")
+        await both.same("new")
+        await both.settled()
+        both.old.store.merge(both.row("shared", "2026-01-01T00:00:00.123456789+00:00"))
+        ours = await both.write("shared", "ours")
+        await both.same("new", "shared")
+
+        async def is_read() -> bool:
+            """It is known here under the daemon's own id: a delete finds it."""
+            reader = both.daemon.exchange._store.reader
+            found = await reader.run(lambda one: one.execute("SELECT theirs FROM legacy_record").fetchall())
+            return ("id-of-shared",) in found
+
+        await eventually(is_read)
+        await both.same("new", "shared")
+        await both.delete(ours)
+        await both.same("new")
