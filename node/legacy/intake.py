@@ -158,11 +158,9 @@ class Intake:
             if old is not None and old.theirs != theirs:
                 if not are_shown:
                     name = old.theirs
-                elif old.title == row.memory.title:
-                    pass  # it keeps one row a title: what was sent under our name went into this row
-                elif _is_better(row, old, winner):
+                elif not _is_one_row(row, old) and _is_better(row, old, winner):
                     orphans.append(old.theirs)
-                else:
+                elif not _is_one_row(row, old):
                     orphans.append(theirs)
                     continue
             version, tag = (found.of, b"") if isinstance(found, Echo) else (found, found.tag)
@@ -300,6 +298,11 @@ class Intake:
     def _is_memory(self, key: Key) -> bool:
         winner = self._winner(key)
         return winner is not None and winner.kind == "m"
+
+
+def _is_one_row(row: Row, old: Known) -> bool:
+    """It keeps one row a title: what it was sent under another name went into this row, and there is no second."""
+    return old.title == row.memory.title
 
 
 def _is_better(row: Row, old: Known, winner: Version | None) -> bool:
