@@ -191,7 +191,7 @@ def backend(invocation: Invocation) -> Iterator[Backend]:
     store = Store.open(home.store(config), passphrase.find(config, home), create=True, readers=1)
     try:
         clock = Timekeeper()
-        engine = new_engine(config.agent_id)
+        engine = new_engine(config.agent_id, store)
         # A process that owns the store begins a life before its first write (protocol section 4, Actor).
         store.writer.call(lambda ledger: engine.begin_life(ledger, clock.now(), lives.START))
         yield StoreBackend(Memories(store, engine, clock.now))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from node.demo.corpus import texts
 from sync import clock as clocks
 from sync import moment
+from sync.attest import Unsigned
 from sync.ids import memory_id
 from sync.memory import Memory
 from sync.record import memory_version
@@ -66,5 +67,5 @@ def versions(source: Iterator[Record], count: int, first: int, now: int) -> list
             updated_at=at,
         )
         counter = clocks.counter(SECRET, memory.namespace, memory.id, first + offset)
-        made.append(memory_version(memory, "bench:writer", {LIFE: counter}))
+        made.append(memory_version(memory, Unsigned("bench:writer"), {LIFE: counter}))
     return made

@@ -8,10 +8,11 @@ import pytest
 import versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys import agent_of
 from versions import ALICE, ID
 
 from sync import record
-from sync.record import Refused, agent_of, read
+from sync.record import Refused, read
 from sync.version import Version
 
 MEMORY = versions.version(
