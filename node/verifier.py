@@ -6,6 +6,7 @@ loop answers meanwhile (docs/decisions/0037). The process is started with the fi
 """
 
 import asyncio
+import itertools
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -29,13 +30,16 @@ _Request = tuple[list[Claim], "asyncio.Future[bytes]"]
 class Checks:
     """The signatures of one page, verified in their order. A context: nobody waits for what is left at its end."""
 
-    def __init__(self, steps: Sequence["asyncio.Task[frozenset[bytes]]"] = ()) -> None:
+    def __init__(self, steps: Sequence["asyncio.Task[list[bool]]"] = ()) -> None:
         self._steps = steps
 
-    async def between(self, start: int, end: int) -> frozenset[bytes]:
-        """The tags of the genuine ones of the page's versions from `start` to `end`, as soon as they are known."""
-        some = self._steps[start // STEP : -(-end // STEP)]
-        return frozenset().union(*await asyncio.gather(*some))
+    async def between(self, start: int, end: int) -> frozenset[int]:
+        """Which of the page's versions from `start` to `end` are genuine, counted from `start`; as soon as known.
+
+        `start`: a multiple of `STEP`.
+        """
+        some = await asyncio.gather(*self._steps[start // STEP : -(-end // STEP)])
+        return frozenset(place for place, is_genuine in enumerate(itertools.chain(*some)) if is_genuine)
 
     def __enter__(self) -> Self:
         return self
@@ -58,13 +62,13 @@ class Verifier:
         starts = range(0, len(versions), STEP)
         return Checks([asyncio.ensure_future(self._check(versions[start : start + STEP])) for start in starts])
 
-    async def _check(self, versions: Sequence[Version]) -> frozenset[bytes]:
+    async def _check(self, versions: Sequence[Version]) -> list[bool]:
         signed = [one for one in versions if one.signature]
         if not signed:
-            return frozenset()
+            return [False] * len(versions)
         claims = await asyncio.to_thread(lambda: [attest.claim_of(one) for one in signed])
-        results = await self.verify(claims)
-        return frozenset(one.tag for one, is_genuine in zip(signed, results, strict=True) if is_genuine)
+        results = iter(await self.verify(claims))
+        return [bool(one.signature and next(results)) for one in versions]
 
     async def verify(self, claims: list[Claim]) -> bytes:
         """A byte for each claim, 1 where it is genuine."""

@@ -217,9 +217,12 @@ def is_genuine(version: Version) -> bool:
     return ed25519.verifies(*claim_of(version))
 
 
-def genuine(versions: Iterable[Version]) -> frozenset[bytes]:
-    """The tags of those among these that are signed by the key which they name."""
-    return frozenset(one.tag for one in versions if one.signature and is_genuine(one))
+def genuine(versions: Iterable[Version]) -> frozenset[int]:
+    """The places of those among these that are signed by the key which they name.
+
+    Places and not tags: a forger's copy that names another agent has the tag of what it copies.
+    """
+    return frozenset(place for place, one in enumerate(versions) if one.signature and is_genuine(one))
 
 
 def base64url(data: bytes) -> str:

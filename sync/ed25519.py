@@ -56,8 +56,11 @@ def sign(seed: bytes, public: bytes, text: bytes) -> bytes:
 
 def verifies(public: bytes, text: bytes, signature: bytes) -> bool:
     """True where the signature over the text is this key's. Of the wrong length, or malformed, it is nobody's."""
-    if not is_strict(public, signature):
-        return False
+    return is_strict(public, signature) and _fulfils(public, text, signature)
+
+
+def _fulfils(public: bytes, text: bytes, signature: bytes) -> bool:
+    """The arithmetic: SB = R + kA (RFC 8032 section 5.1.7)."""
     try:
         bindings.crypto_sign_open(signature + text, public)
     except BadSignatureError:

@@ -76,8 +76,8 @@ class Part:
     versions: Sequence[Version]
     first: bool = True
     last: bool = True
-    genuine: frozenset[bytes] = frozenset()
-    """Tags of those that are signed and whose signature was verified (`attest.genuine`). Any other signature is bad."""
+    genuine: frozenset[int] = frozenset()
+    """Places of those whose signature was verified (`attest.genuine`). Any other signature is bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +169,10 @@ class Receiver:
         refused: list[Refused] = []
         full = before.full
         room = WAITING_LIMIT - ledger.waiting_bytes(page.peer) if self._any_early(part.versions) else 0
-        for version in part.versions:
+        for place, version in enumerate(part.versions):
             if not policy.scope.allows(version.namespace):
                 refused.append(Refused(version.shown, version.kind, "scope", OUT_OF_SCOPE))
-            elif version.signature and version.tag not in part.genuine:
+            elif version.signature and place not in part.genuine:
                 refused.append(Refused(version.shown, version.kind, "bad_signature", BAD_SIGNATURE))
             elif version.at > self._horizon:
                 room, full = self._set_aside(page.peer, version, room, full)
