@@ -17,7 +17,7 @@ from sync import moment
 from sync.draft import Fields, new_memory
 from sync.ids import memory_id
 from sync.link import link_version
-from sync.record import memory_version, tombstone_version
+from sync.record import memory_version
 from sync.version import Version
 
 Command = Callable[..., Ran]
@@ -55,15 +55,17 @@ def conflict(home: Home, ai: Command) -> Iterator[Version]:
 
 def apart() -> tuple[Version, Version]:
     """Two versions of one new memory, the winner first."""
-    title, now = next(_titles), time.time_ns() // 1_000
-    said = (("first line\nof one", OTHER, 5, ["t"]), ("first line\nof other", ONE, 3, []))
-    made = []
-    for content, life, seconds, tags in said:
-        at = now - 60_000_000 + seconds * 1_000_000
-        fields = Fields(title=title, content=content, namespace="apart", tags=tags, tier="long")
-        draft = new_memory(fields, memory_id("apart", title, 0), at)
-        made.append(memory_version(draft, f"ai:{life[:2]}", {life: next(_counters) << 20}))
-    return made[0], made[1]
+    title = next(_titles)
+    winner = version(title, "first line\nof one", OTHER, 5, tags=["t"])
+    return winner, version(title, "first line\nof other", ONE, 3)
+
+
+def version(title: str, content: str, life: str, seconds: int, **fields: Any) -> Version:
+    """A memory as another node, that has seen nothing of it, wrote it. `seconds`: its time, from a minute ago."""
+    at = time.time_ns() // 1_000 + (seconds - 60) * 1_000_000
+    asked = Fields(title=title, content=content, namespace="apart", tier="long", **fields)
+    draft = new_memory(asked, memory_id("apart", title, 0), at)
+    return memory_version(draft, f"ai:{life[:2]}", {life: next(_counters) << 20})
 
 
 _counters = itertools.count(1)
@@ -171,17 +173,23 @@ def test_a_person_is_asked_with_all_that_goes(ai: Command, home: Home, conflict:
 def test_what_came_meanwhile_refuses_the_settling(ai: Command, home: Home, conflict: Version) -> None:
     """A third version that nobody has named: the answer is no, and all three stay."""
     seen = [option for tag in tags(ai, conflict.id) for option in ("--expected", tag[:12])]
-    third = tombstone_version(
-        "apart", conflict.id, moment.text(time.time_ns() // 1_000), "ai:third", {"3c" * 8: 1 << 20}
-    )
-    adopt(home, third)
+    adopt(home, version(conflict.title, "first line\nof a third", "3c" * 8, 1))
     ran = ai("resolve", conflict.id, "--keep", "winner", *seen, "--json")
     assert (ran.code, ran.error["code"]) == (1, "conflict_changed")
-    found = ai("show", conflict.id, "--json").json["versions"]
-    assert [one["kind"] for one in found] == ["tombstone", "memory", "memory"]
-    shown = ai("show", conflict.id).out
-    assert "kind: tombstone → memory" in shown and "| of other" in shown
+    assert len(tags(ai, conflict.id)) == 3
+
+
+def test_an_edit_lost_under_a_delete_is_shown_whole(ai: Command, home: Home, conflict: Version) -> None:
+    """Its memory is no reader's any more; the words are there, and can be brought back."""
+    run("delete", conflict.id, home=home)
+    lost = version(conflict.title, "first line\nof a third", "3c" * 8, 1)
+    adopt(home, lost)
+    shown = ai("show", conflict.id[:8]).out
+    assert "kind: tombstone → memory" in shown
+    assert "| of a third" in shown
     assert "(deleted)" in ai("list").out
+    assert ai("resolve", conflict.id[:8], "--keep", lost.tag.hex()[:8], "--yes").code == 0
+    assert content(home, conflict.id) == "first line\nof a third"
 
 
 def test_all_are_settled_at_once(ai: Command, home: Home, conflict: Version, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +211,7 @@ def test_all_leaves_alone_what_has_changed_since_it_was_counted(
     """What was not seen is not let go; the others are settled, and the answer is no."""
     winner, loser = apart()
     adopt(home, winner, loser)
-    third = tombstone_version("apart", winner.id, loser.at, "ai:third", {"4d" * 8: 1 << 20})
+    third = version(winner.title, "a third", "4d" * 8, 1)
     counted, opened = module._each, []
 
     def each(node: Any) -> Any:
@@ -254,7 +262,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "an id and all": (("resolve", "ID", "--all", "--keep", "winner", "--yes"), 2, "one ID is needed, or --all"),
     "all deleted": (("resolve", "--all", "--delete", "--yes"), 2, "--all goes with --keep winner"),
     "all of what was seen": (("resolve", "--all", "--keep", "winner", "--expected", "abcd"), 2, "--all goes with"),
-    "nobody asked": (("resolve", "ID", "--delete", "ASK"), 2, "--json does not ask"),
+    "nobody asked": (("resolve", "ID", "--delete"), 2, "--json does not ask"),
     "no file": (("resolve", "ID", "--content", "/nowhere/at/all", "--yes"), 2, "no such file"),
     "no text": (("resolve", "ID", "--content", "-", "--yes"), 5, "the content is not UTF-8 text"),
     "a tag of nobody": (("resolve", "ID", "--keep", "f0f0f0f0f0", "--yes"), 5, "begins no tag of a kept version"),
@@ -263,11 +271,10 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_told_and_nothing_is_settled(ai: Command, conflict: Version, case: str) -> None:
+def test_what_is_wrong_is_told_and_nothing_is_settled(ai: Command, conflict: Version) -> None:
     """The same from a node and from the store; an option that would be ignored is an error."""
-    words, code, sentence = WRONG[case]
-    words = tuple(conflict.id if word == "ID" else word for word in words if word != "ASK")
-    ran = ai(*words, "--json", stdin=b"\xff\xfe")
-    assert (ran.code, sentence in ran.error["error"]) == (code, True), ran.err
+    for case, (words, code, sentence) in WRONG.items():
+        asked = (conflict.id if word == "ID" else word for word in words)
+        ran = ai(*asked, "--json", stdin=b"\xff\xfe")
+        assert (ran.code, sentence in ran.error["error"]) == (code, True), (case, ran.err)
     assert len(tags(ai, conflict.id)) == 2
