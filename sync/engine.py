@@ -4,9 +4,9 @@ It holds no clock, no socket and no file. What it remembers in memory can be los
 process has seen confirmed, and when it last believed a peer that we were rolled back.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
-from sync import lives, moment, writes
+from sync import lives, moment, settle, writes
 from sync.adoption import Adopted, Adopter
 from sync.attest import Keychain
 from sync.batch import Batch
@@ -125,6 +125,15 @@ class Engine:
         taken = writes.unlink(batch, keys, self.keys.author(agent), now)
         batch.commit()
         return taken
+
+    def resolve(
+        self, ledger: Ledger, key: Key, choice: settle.Choice, seen: Set[bytes], agent: str, now: int
+    ) -> settle.Settled | settle.Changed | settle.Unanimous:
+        """End a key's conflict, if exactly the versions with the tags `seen` are kept. Raises RemoteError `invalid`."""
+        batch = Batch(ledger)
+        result = settle.settle(batch, key, choice, seen, self.keys.author(agent), now)
+        batch.commit()
+        return result
 
     def settle_future(self, ledger: Ledger, now: int) -> int:
         """Write again, as this node and for now, what is kept from the future (protocol section 4, *Time*).

@@ -121,11 +121,10 @@ def unlink(batch: Batch, keys: Sequence[Key], author: Author, now: int) -> int:
     return len(found)
 
 
-def restate(batch: Batch, key: Key, author: Author, now: int) -> Version:
-    """Write the winner's content again, seen by all: settles a key."""
-    version = batch.kept(key)[0].version
+def restate(batch: Batch, key: Key, author: Author, now: int, version: Version | None = None) -> Version:
+    """Write a kept version's content again, the winner's if none is named, having seen all: settles a key."""
     at, clock = _stamp(batch, key, now)
-    again = _again(version, author, at, clock)
+    again = _again(version or batch.kept(key)[0].version, author, at, clock)
     _put(batch, again)
     return again
 
