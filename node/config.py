@@ -296,7 +296,7 @@ def _peer_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if values["legacy"] and not bridge.is_there():
         yield "legacy", f"legacy {NO_BRIDGE}"
     if not values["allow_unsigned"]:
-        yield "allow_unsigned", "allow_unsigned = false would refuse everything: this version signs nothing yet"
+        yield "allow_unsigned", "allow_unsigned = false is not possible yet: older records carry no signature"
 
 
 def url_fault(url: str) -> str | None:

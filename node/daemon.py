@@ -58,7 +58,7 @@ class Daemon:
     def __init__(self, home: Home, config: Config, store: Store) -> None:
         self.home, self.config, self.store = home, config, store
         self.clock = Timekeeper()
-        self.engine = new_engine(config.agent_id)
+        self.engine = new_engine(config.agent_id, store)
         self.exchange = Exchange(store, self.engine, _book(config, config.peers), self.clock)
         self.bridge = bridge.build(Parts(store, self.engine, self.exchange, self.clock, config.agent_id))
         self.memories = Memories(store, self.engine, self.clock.now, self.exchange.check_clock)

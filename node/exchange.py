@@ -16,7 +16,8 @@ import structlog
 from node.peers import PeerBook
 from node.store.tail import NotInTail
 from node.timekeeper import Timekeeper
-from sync import lives
+from node.verifier import Checks, Verifier
+from sync import attest, lives
 from sync.engine import Engine
 from sync.feed import Cursor, resolve
 from sync.ports import FeedReader, Ledger, PeerState
@@ -32,6 +33,8 @@ SLICE = 100
 """Records of one transaction while others write too: about 10 ms of the writer's time (docs/decisions/0008)."""
 LONG_SLICE = 500
 """Records of one transaction while nobody else does: fewer commits, and each writes its pages for more rows."""
+SMALL = 8
+"""Versions of a page that goes before bulk, as a local write does."""
 MAX_AHEAD = 32
 """Peers for which one page is cut ahead."""
 
@@ -43,6 +46,7 @@ class Exchange:
 
     def __init__(self, store: "Store", engine: Engine, book: PeerBook, clock: Timekeeper) -> None:
         self._store = store
+        self._verifier = Verifier()
         self._engine = engine
         self._clock = clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -109,17 +113,22 @@ class Exchange:
     async def _apply(self, page: Page, versions: tuple[Version, ...], policy: Policy) -> Taken:
         self._epoch += 1
         taken = Taken()
+        is_bulk = len(versions) > SMALL
+        checks = self._verifier.begin(versions) if is_bulk else Checks()
         start, is_last = 0, False
-        while not is_last:
-            end = start + (SLICE if self._store.writer.is_shared else LONG_SLICE)
-            is_last = end >= len(versions)
-            part = Part(versions[start:end], start == 0, is_last)
-            start, before = end, taken
+        with checks:
+            while not is_last:
+                end = min(len(versions), start + (SLICE if self._store.writer.is_shared else LONG_SLICE))
+                is_last = end == len(versions)
+                part = Part(versions[start:end], start == 0, is_last, await checks.between(start, end))
+                start, before = end, taken
 
-            def apply(ledger: Ledger, part: Part = part, before: Taken = before) -> Taken:
-                return self._engine.receive(ledger, page, part, policy, before, self._clock.now())
+                def apply(ledger: Ledger, part: Part = part, before: Taken = before) -> Taken:
+                    if not is_bulk:  # a few signatures are verified on the writer's thread: no way is shorter
+                        part = replace(part, genuine=attest.genuine(part.versions))
+                    return self._engine.receive(ledger, page, part, policy, before, self._clock.now())
 
-            taken = taken.joined(await self._store.writer.run(apply, bulk=len(part.versions) > 8))
+                taken = taken.joined(await self._store.writer.run(apply, bulk=is_bulk))
         self._epoch += 1
         return taken
 
@@ -222,12 +231,13 @@ class Exchange:
             log.warning(f"alarm.{alarm.kind}", peer=label, reason=alarm.detail)
 
     async def close(self) -> None:
-        """Wait for pages that are being cut ahead."""
+        """Wait for pages that are being cut ahead, and end the verifier."""
         tasks = [task for _, _, task in self._ahead.values()]
         self._ahead.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._verifier.close()
 
 
-def new_engine(agent: str, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Engine:
-    """An engine over the system's randomness."""
-    return Engine(agent, random_bytes)
+def new_engine(agent: str, store: "Store", random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Engine:
+    """An engine over a store's keys and the system's randomness."""
+    return Engine(agent, random_bytes, store.keys)

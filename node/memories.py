@@ -30,7 +30,6 @@ MAX_QUERY = 2_000
 MIN_PREFIX = 4
 SOON = 3_600 * moment.SECOND
 """What expires within an hour is counted as expiring soon."""
-KINDS = {"m": "memory", "t": "tombstone", "l": "link", "u": "unlink"}
 
 T = TypeVar("T")
 _fields = msgspec.json.Decoder(Fields)
@@ -186,6 +185,10 @@ class Memories:
         """Ask the store, each statement over one state of it."""
         return await self._store.reader.look_up(task)
 
+    async def read(self, task: Callable[[Reader], T]) -> T:
+        """Ask the store, all statements over one state of it."""
+        return await self._store.reader.run(task)
+
     async def listed(self, query: Mapping[str, str]) -> bytes:
         """`{"memories": […], "count": n}`, newest change first."""
         wanted = ListFilter(
@@ -221,23 +224,6 @@ class Memories:
         found = await self._store.reader.run(lambda reader: reader.search(wanted))
         joined = b",".join(found.documents)
         return b'{"results":[%b],"count":%d,"query":%b}' % (joined, len(found.documents), msgspec.json.encode(text))
-
-    async def conflicts(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """Keys with more than one kept version, with all of them; and titles that two memories share."""
-        limit, offset = whole(query, "limit", DEFAULT_LIST, MAX_LIST), whole(query, "offset", 0, 10**9)
-
-        def read(reader: Reader) -> dict[str, Any]:
-            keys = reader.conflicting(limit, offset)
-            return {
-                "conflicts": [
-                    {"namespace": key[0], "id": key[1], "versions": [_described(one) for one in reader.versions(key)]}
-                    for key in keys
-                ],
-                "count": reader.conflict_count(),
-                "shared_titles": [{"namespace": n, "title": t} for n, t in reader.twins(limit)],
-            }
-
-        return await self._store.reader.run(read)
 
     async def namespaces(self) -> dict[str, Any]:
         now = self._text()
@@ -333,15 +319,6 @@ def _summary(version: Version) -> dict[str, Any]:
 def _document(version: Version) -> dict[str, Any]:
     document: dict[str, Any] = _any.decode(version.doc)
     return document
-
-
-def _described(one: Kept) -> dict[str, Any]:
-    return {
-        "kind": KINDS[one.version.kind],
-        "at": one.version.at,
-        "tag": one.version.tag.hex(),
-        "record": _document(one.version),
-    }
 
 
 def _counted(found: Iterable[tuple[str, int]], name: str) -> list[dict[str, Any]]:

@@ -121,8 +121,8 @@ PEER_SETTINGS: tuple[Setting, ...] = (
             _one_of("push", "pull", "both")),
     Setting("peer", "read", list, ["**"], "Namespaces that it may read here.", globs_fault),
     Setting("peer", "write", list, ["**"], "Namespaces that are taken from it.", globs_fault),
-    Setting("peer", "allow_unsigned", bool, True, "Take unsigned memories from it. Signatures come with a later version;"
-            " until then only true is possible."),
+    Setting("peer", "allow_unsigned", bool, True, "Take unsigned memories from it. Until it can be said whose a key is,"
+            " only true is possible."),
     Setting("peer", "legacy", bool, False, "It is a daemon of the older protocol (v0.6, v0.7): see legacy.md."),
     Setting("peer", "api_key_file", str, None, "A file with the key that such a daemon asks for; sent as X-Api-Key."),
 )  # fmt: skip

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sync import moment
+from sync.attest import is_genuine
 from sync.link import is_echo
 from sync.ports import Kept
-from sync.receive import Alarm, Receiver
+from sync.receive import BAD_SIGNATURE, Alarm, Receiver
 from sync.record import Refused, load
 from sync.version import Version
 
@@ -37,6 +38,8 @@ class Adopter(Receiver):
         return Adopted(outcomes, tuple(self._alarms))
 
     def _outcome(self, version: Version) -> Outcome:
+        if version.signature and not is_genuine(version):
+            return Refused(version.id, version.kind, "bad_signature", BAD_SIGNATURE)
         if version.at > self._horizon:
             return Refused(version.id, version.kind, "clock_skew", self._early(version.at))
         kept = self._batch.kept(version.key)

@@ -4,10 +4,11 @@ It holds no clock, no socket and no file. What it remembers in memory can be los
 process has seen confirmed, and when it last believed a peer that we were rolled back.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
-from sync import lives, moment, writes
+from sync import lives, moment, settle, writes
 from sync.adoption import Adopted, Adopter
+from sync.attest import Keychain
 from sync.batch import Batch
 from sync.draft import Fields
 from sync.errors import RemoteError
@@ -26,10 +27,15 @@ MAX_RETURNS = 2
 
 
 class Engine:
-    """One per store. `agent`: the agent id that signs what the node itself writes (settling, re-writing)."""
+    """One per store. `agent`: the agent id of what the node itself writes (settling, re-writing).
 
-    def __init__(self, agent: str, random_bytes: Callable[[int], bytes]) -> None:
+    `keys`: who signs for an agent of this node. It is asked inside write transactions, and has an answer for each agent
+    that the verbs below are called with.
+    """
+
+    def __init__(self, agent: str, random_bytes: Callable[[int], bytes], keys: Keychain) -> None:
         self.agent = agent
+        self.keys = keys
         self._mint = lives.minting(random_bytes)
         self._confirmed: dict[tuple[str, str], str] = {}
         self._believed: dict[str, int] = {}
@@ -50,7 +56,7 @@ class Engine:
         horizon = moment.text(now + writes.SKEW_BOUND)
         future = ledger.own_after(horizon)
         for key in future:
-            writes.restate_future(batch, key, horizon, now)
+            writes.restate_future(batch, key, self.keys, horizon, now)
         batch.commit()
         return len(future)
 
@@ -72,7 +78,7 @@ class Engine:
     def store(self, ledger: Ledger, fields: Fields, agent: str, now: int) -> writes.Written:
         """Store under a title. Raises RemoteError `invalid`, and then has changed nothing."""
         batch = Batch(ledger)
-        written = writes.store(batch, fields, agent, now)
+        written = writes.store(batch, fields, self.keys.author(agent), now)
         batch.commit()
         return written
 
@@ -84,7 +90,7 @@ class Engine:
         results: list[writes.Written | RemoteError] = []
         for fields, agent in drafts:
             try:
-                results.append(writes.store(batch, fields, agent, now))
+                results.append(writes.store(batch, fields, self.keys.author(agent), now))
             except RemoteError as error:
                 results.append(error)
         batch.commit()
@@ -94,13 +100,13 @@ class Engine:
         self, ledger: Ledger, key: Key, fields: Fields, agent: str, now: int
     ) -> writes.Written | writes.Missing | writes.TitleTaken:
         batch = Batch(ledger)
-        result = writes.update(batch, key, fields, agent, now)
+        result = writes.update(batch, key, fields, self.keys.author(agent), now)
         batch.commit()
         return result
 
     def delete(self, ledger: Ledger, key: Key, agent: str, now: int) -> writes.Written | writes.Missing:
         batch = Batch(ledger)
-        result = writes.delete(batch, key, agent, now)
+        result = writes.delete(batch, key, self.keys.author(agent), now)
         batch.commit()
         return result
 
@@ -109,16 +115,25 @@ class Engine:
     ) -> writes.Written | writes.Missing:
         """Link two memories; `Missing` where the first is not in this namespace. Raises RemoteError `invalid`."""
         batch = Batch(ledger)
-        result = writes.link(batch, namespace, fields, agent, now)
+        result = writes.link(batch, namespace, fields, self.keys.author(agent), now)
         batch.commit()
         return result
 
     def unlink(self, ledger: Ledger, keys: Sequence[Key], agent: str, now: int) -> int:
         """Take these links back; returns how many there were."""
         batch = Batch(ledger)
-        taken = writes.unlink(batch, keys, agent, now)
+        taken = writes.unlink(batch, keys, self.keys.author(agent), now)
         batch.commit()
         return taken
+
+    def resolve(
+        self, ledger: Ledger, key: Key, choice: settle.Choice, seen: Set[bytes], agent: str, now: int
+    ) -> settle.Settled | settle.Changed | settle.Unanimous:
+        """End a key's conflict, if exactly the versions with the tags `seen` are kept. Raises RemoteError `invalid`."""
+        batch = Batch(ledger)
+        result = settle.settle(batch, key, choice, seen, self.keys.author(agent), now)
+        batch.commit()
+        return result
 
     def settle_future(self, ledger: Ledger, now: int) -> int:
         """Write again, as this node and for now, what is kept from the future (protocol section 4, *Time*).
@@ -129,7 +144,7 @@ class Engine:
         batch = Batch(ledger)
         future = ledger.kept_after(moment.text(now + writes.SKEW_BOUND))
         for key in future:
-            writes.restate(batch, key, self.agent, now)
+            writes.restate(batch, key, self.keys.author(self.agent), now)
         batch.commit()
         return len(future)
 
@@ -137,7 +152,7 @@ class Engine:
 
     def receive(self, ledger: Ledger, page: Page, part: Part, policy: Policy, before: Taken, now: int) -> Taken:
         """Apply one part of a peer's page. After the commit of the last, call `received` with the sum."""
-        receiver = Receiver(ledger, self._mint, self.agent, now)
+        receiver = Receiver(ledger, self._mint, self.agent, self.keys, now)
         return receiver.take(page, part, policy, before, self._may_believe(page.peer, now))
 
     def received(self, page: Page, taken: Taken, now: int) -> tuple[Alarm, ...]:
@@ -150,14 +165,14 @@ class Engine:
 
     def due(self, ledger: Ledger, scope_of: ScopeOf, now: int) -> Taken:
         """Judge again what waited in the future until now; at most `MAX_DUE` versions."""
-        return Receiver(ledger, self._mint, self.agent, now).due(scope_of, MAX_DUE)
+        return Receiver(ledger, self._mint, self.agent, self.keys, now).due(scope_of, MAX_DUE)
 
     def adopt(self, ledger: Ledger, versions: Sequence[Version], now: int, *, dry_run: bool = False) -> Adopted:
         """Take in versions that no peer's page brought, such as those of an import; `dry_run` only says what it would.
 
         No version of a dry run is kept.
         """
-        return Adopter(ledger, self._mint, self.agent, now).adopt(versions, dry_run=dry_run)
+        return Adopter(ledger, self._mint, self.agent, self.keys, now).adopt(versions, dry_run=dry_run)
 
     # --- pages out
 

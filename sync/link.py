@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
-from sync import moment
+from sync import attest, moment
+from sync.attest import Author, Fault, Said
 from sync.canonical import TOMBSTONE_CONTENT, link_digest
 from sync.clock import Clock, covers
 from sync.memory import MAX_ID_BYTES, agent_fault, id_fault, namespace_fault
-from sync.record import Fault, Refused, attestation, id_of, read_attestation
+from sync.record import Refused, id_of
 from sync.version import LINK_SEPARATOR, Key, Version
 
 RELATIONS = ("related_to", "supersedes", "contradicts", "derived_from", "reflects_on", "derives_from")
@@ -113,7 +114,7 @@ def link_version(
     target_id: str,
     relation: str,
     created_at: str,
-    agent: str,
+    author: Author,
     clock: Clock,
     *,
     at: str | None = None,
@@ -127,6 +128,8 @@ def link_version(
     """
     at = at or created_at
     content = link_digest(source_id, target_id, relation, created_at, valid_from, valid_until, observed_by)
+    said = Said("l", namespace, link_id(source_id, target_id, relation), author.agent, content, at, clock)
+    made, signature = attest.attestation(said, author)
     link = Link(
         source_id=source_id,
         target_id=target_id,
@@ -137,24 +140,27 @@ def link_version(
         valid_from=valid_from or UNSET,
         valid_until=valid_until or UNSET,
         observed_by=observed_by or UNSET,
-        attestation=attestation(agent, content.hex(), at, clock),
+        attestation=made,
     )
-    return _version(link, clock, content)
+    return _version(link, clock, content, signature)
 
 
 def unlink_version(
-    namespace: str, source_id: str, target_id: str, relation: str, at: str, agent: str, clock: Clock
+    namespace: str, source_id: str, target_id: str, relation: str, at: str, author: Author, clock: Clock
 ) -> Version:
     """The version that takes a link back."""
+    record_id = link_id(source_id, target_id, relation)
+    said = Said("u", namespace, record_id, author.agent, TOMBSTONE_CONTENT, at, clock)
+    made, signature = attest.attestation(said, author)
     unlink = Unlink(
         source_id=source_id,
         target_id=target_id,
         relation=relation,
         namespace=namespace,
         deleted_at=at,
-        attestation=attestation(agent, None, at, clock),
+        attestation=made,
     )
-    return _unlink_version(unlink, clock)
+    return _unlink_version(unlink, clock, signature)
 
 
 def load(doc: bytes) -> Link:
@@ -162,11 +168,11 @@ def load(doc: bytes) -> Link:
     return _link.decode(doc)
 
 
-def renewed(link: Link, key: Key, at: str, agent: str, clock: Clock) -> Version:
+def renewed(link: Link, key: Key, at: str, author: Author, clock: Clock) -> Version:
     """What a link says, said again at another time; `key` may be another one, where its memory moved."""
     source_id, target_id, relation = ends(key[1])
     return link_version(
-        key[0], source_id, target_id, relation, link.created_at, agent, clock,
+        key[0], source_id, target_id, relation, link.created_at, author, clock,
         at=at, valid_from=text_of(link.valid_from), valid_until=text_of(link.valid_until),
         observed_by=text_of(link.observed_by),
     )  # fmt: skip
@@ -215,7 +221,7 @@ def _read_link(link: Link) -> Version | Refused:
             setattr(link, name, UNSET)
     times = {name: getattr(link, name) for name in ("created_at", "updated_at", "valid_from", "valid_until")}
     fault = triple_fault(link.source_id, link.target_id, link.relation) or namespace_fault(link.namespace)
-    fault = fault or next((found for name, value in times.items() if (found := _time_fault(name, value))), None)
+    fault = fault or next((wrong for name, value in times.items() if (wrong := _time_fault(name, value))), None)
     if fault is None and isinstance(link.observed_by, str) and agent_fault(link.observed_by):
         fault = f"observed_by: {link.observed_by[:40]!r}, an agent id expected"
     if fault is not None:
@@ -224,10 +230,10 @@ def _read_link(link: Link) -> Version | Refused:
         link.source_id, link.target_id, link.relation, link.created_at,
         text_of(link.valid_from), text_of(link.valid_until), text_of(link.observed_by),
     )  # fmt: skip
-    clock = read_attestation(link.attestation, content.hex(), link.updated_at)
-    if isinstance(clock, Fault):
-        return Refused(_shown(link), "l", clock.reason, clock.detail)
-    return _version(link, clock, content)
+    found = attest.read(link.attestation, content.hex(), link.updated_at)
+    if isinstance(found, Fault):
+        return Refused(_shown(link), "l", found.reason, found.detail)
+    return _version(link, found.clock, content, found.signature)
 
 
 def _read_unlink(unlink: Unlink) -> Version | Refused:
@@ -238,21 +244,25 @@ def _read_unlink(unlink: Unlink) -> Version | Refused:
     )
     if fault is not None:
         return Refused(_shown(unlink), "u", "limits", fault)
-    found = read_attestation(unlink.attestation, None, unlink.deleted_at)
+    found = attest.read(unlink.attestation, None, unlink.deleted_at)
     if isinstance(found, Fault):
         return Refused(_shown(unlink), "u", found.reason, found.detail)
-    return _unlink_version(unlink, found)
+    return _unlink_version(unlink, found.clock, found.signature)
 
 
-def _version(link: Link, clock: Clock, content: bytes) -> Version:
+def _version(link: Link, clock: Clock, content: bytes, signature: bytes) -> Version:
     record_id = link_id(link.source_id, link.target_id, link.relation)
     # The title's place has the target: a store finds by it what points at a memory.
-    return Version(link.namespace, record_id, "l", link.updated_at, clock, content, b"", _encode(link), link.target_id)
+    return Version(
+        link.namespace, record_id, "l", link.updated_at, clock, content, signature, _encode(link), link.target_id
+    )
 
 
-def _unlink_version(unlink: Unlink, clock: Clock) -> Version:
+def _unlink_version(unlink: Unlink, clock: Clock, signature: bytes) -> Version:
     record_id = link_id(unlink.source_id, unlink.target_id, unlink.relation)
-    return Version(unlink.namespace, record_id, "u", unlink.deleted_at, clock, TOMBSTONE_CONTENT, b"", _encode(unlink))
+    return Version(
+        unlink.namespace, record_id, "u", unlink.deleted_at, clock, TOMBSTONE_CONTENT, signature, _encode(unlink)
+    )
 
 
 def _time_fault(name: str, value: str | Unset | None) -> str | None:

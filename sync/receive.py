@@ -1,7 +1,7 @@
 """Taking in a page of a peer's feed, pushed or pulled (protocol sections 4, 6 and 7). Decisions only; steps numbered.
 
 For each version of the page:
- (1) out of the peer's write scope: refused for good;
+ (1) out of the peer's write scope, or signed by another key than it says: refused for good;
  (2) more than 300 s in our future: into the waiting table, or, where that is full, the cursor will not move;
  (3) merged: `same` and `stale` change nothing;
  (4) a claim on one of our own lives is checked by its MAC: a lie is survived, a true one beyond what we issued proves
@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 
 from sync import clock as clocks
 from sync import lives, moment
+from sync.attest import Keychain, writer_of
 from sync.batch import Batch
 from sync.merge import MAX_KEPT, Added, merge, supersedes
 from sync.ports import Giver, Held, Kept, Ledger, PeerState, Scope, Waiting
-from sync.record import Refused, agent_of
+from sync.record import Refused
 from sync.version import Key, Version
 from sync.writes import SKEW_BOUND, restate, restate_as_was
 
@@ -35,6 +36,7 @@ MAX_HELD = 8
 """Cursors kept for one certificate, one for each of its lives."""
 MAX_WANTED = 2_000
 OUT_OF_SCOPE = "this node does not take that namespace from you"
+BAD_SIGNATURE = "its signature is not over this record by the key that it names: somebody altered it on the way"
 
 ScopeOf = Callable[[str], Scope]
 """What a peer may write, by its fingerprint, under today's rules."""
@@ -74,6 +76,8 @@ class Part:
     versions: Sequence[Version]
     first: bool = True
     last: bool = True
+    genuine: frozenset[int] = frozenset()
+    """Places of those whose signature was verified (`attest.genuine`). Any other signature is bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +136,12 @@ class Taken:
 class Receiver:
     """Applies one part of one page inside an open transaction."""
 
-    def __init__(self, ledger: Ledger, mint: lives.Mint, agent: str, now: int) -> None:
+    def __init__(self, ledger: Ledger, mint: lives.Mint, agent: str, keys: Keychain, now: int) -> None:
         self._ledger = ledger
         self._batch = Batch(ledger)
         self._mint = mint
         self._agent = agent
+        self._keys = keys
         self._now = now
         self._horizon = moment.text(now + SKEW_BOUND)
         self._own = {life.actor: index for index, life in enumerate(self._batch.lives)}
@@ -164,11 +169,11 @@ class Receiver:
         refused: list[Refused] = []
         full = before.full
         room = WAITING_LIMIT - ledger.waiting_bytes(page.peer) if self._any_early(part.versions) else 0
-        for version in part.versions:
+        for place, version in enumerate(part.versions):
             if not policy.scope.allows(version.namespace):
-                refused.append(
-                    Refused(version.shown, version.kind, "scope", "this node does not take that namespace from you")
-                )
+                refused.append(Refused(version.shown, version.kind, "scope", OUT_OF_SCOPE))
+            elif version.signature and place not in part.genuine:
+                refused.append(Refused(version.shown, version.kind, "bad_signature", BAD_SIGNATURE))
             elif version.at > self._horizon:
                 room, full = self._set_aside(page.peer, version, room, full)
                 refused.append(Refused(version.shown, version.kind, "clock_skew", _skew(version.at, self._now)))
@@ -221,7 +226,7 @@ class Receiver:
             assert isinstance(merged, Added), "what was re-written cannot cover the claim that it was re-written for"
         batch.put(key, merged.kept)
         if len(merged.kept) > MAX_KEPT:
-            restate(batch, key, self._agent, self._now)
+            restate(batch, key, self._keys.author(self._agent), self._now)
             self._alarm(
                 "settled", peer, f"{len(merged.kept)} versions of {version.shown} were in conflict, one is left"
             )
@@ -259,7 +264,7 @@ class Receiver:
         if batch.life.actor in lied:
             self._begin_life(lives.FORGED_CLAIM)
         for one in mine:
-            again = restate_as_was(batch, one)
+            again = restate_as_was(batch, one, self._keys)
             rest = tuple(other for other in batch.kept(version.key) if other is not one)
             result = merge(rest, again)
             assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
@@ -267,7 +272,7 @@ class Receiver:
         if is_news:
             self._alarm(
                 "forged_claim", peer,
-                f"{agent_of(version)} signed a version of {version.shown} that claims writes of this node that it "
+                f"{writer_of(version)[0]} signed a version of {version.shown} that claims writes of this node that it "
                 "never made",
             )  # fmt: skip
 

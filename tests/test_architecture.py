@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("node", "sync", "tls")
 FORBIDDEN = {"sync": {"node", "tls"}, "tls": {"node", "sync"}, "node": set[str]()}
-OTHERS = {"tls": {"cryptography", "OpenSSL"}, "sync": {"msgspec", "rfc8785"}}
+OTHERS = {"tls": {"cryptography", "OpenSSL"}, "sync": {"msgspec", "nacl", "rfc8785"}}
 """What a room may import that is neither of the standard library nor its own."""
 # `sync` decides whether data is lost, so it is driven by tests with a clock and a network of their own.
 NO_IO = {"socket", "ssl", "asyncio", "sqlcipher3", "sqlite3", "aiohttp", "os", "pathlib", "time", "threading", "random"}

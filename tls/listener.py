@@ -10,9 +10,9 @@ those of its handshake: that a certificate expires meanwhile, or its CA leaves t
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tls.address import account, shown
 from tls.channel import ATTEMPT, Attempt, Refusal, channel_of
@@ -22,6 +22,9 @@ from tls.gate import Gate
 BACKLOG = 256
 ACCEPT_PAUSE = 0.1
 """Seconds to wait after accept failed (out of descriptors), instead of spinning."""
+REUSE_TURNS = 20
+"""Turns of the event loop in which it may still watch the number of a descriptor that was closed."""
+T = TypeVar("T")
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """Two minutes, and a peer that vanished without a word no longer holds a connection."""
 
@@ -168,11 +171,13 @@ class Listener:
         attempt = Attempt()
         ATTEMPT.set(attempt)
         try:
-            await loop.connect_accepted_socket(
-                lambda: _Doorway(self, address),
-                accepted,
-                ssl=self._gate.server_context(),
-                ssl_handshake_timeout=self._limits.handshake_timeout,
+            await despite_reuse(
+                lambda: loop.connect_accepted_socket(
+                    lambda: _Doorway(self, address),
+                    accepted,
+                    ssl=self._gate.server_context(),
+                    ssl_handshake_timeout=self._limits.handshake_timeout,
+                )
             )
         except Exception as error:  # the peer's doing, or a fault of ours: either way this connection is over
             accepted.close()
@@ -248,6 +253,20 @@ class _Doorway(asyncio.Protocol):
         self._listener.leave(self._transport)
         if self._inner is not None:
             self._inner.connection_lost(error)
+
+
+async def despite_reuse(connect: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What `connect` gives, though the number of its descriptor may still belong to another in the event loop's books.
+
+    A socket whose connecting failed is closed at once; libuv watches its number until the next turn of the loop. Who is
+    accepted in between gets the number, and libuv answers EEXIST before anything was read of the new connection.
+    """
+    for _ in range(REUSE_TURNS):
+        try:
+            return await connect()
+        except FileExistsError:
+            await asyncio.sleep(0)
+    return await connect()
 
 
 async def _let_others_run() -> None:

@@ -30,6 +30,7 @@ STATUS: Mapping[str, int] = {
     "method_not_allowed": 405,
     "ambiguous_id": 409,
     "title_taken": 409,
+    "conflict_changed": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
     "unauthorized": 401,

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from node.api.errors import ApiError, json_response, raw_response, read_json
+from node.conflicts import Conflicts
 from node.linking import Linking
 from node.memories import Memories
 
@@ -37,6 +38,7 @@ class Local:
     ) -> None:
         self._memories = memories
         self._linking = Linking(memories)
+        self._conflicts = Conflicts(memories)
         self._health = health
         self._status = status
         self._max_body = max_body
@@ -61,6 +63,8 @@ class Local:
             ("GET", "/links/{id}", self.links),
             ("GET", "/search", self.search),
             ("GET", "/conflicts", self.conflicts),
+            ("GET", "/conflicts/{id}", self.conflict),
+            ("POST", "/conflicts/{id}/resolve", self.resolve),
             ("GET", "/namespaces", self.namespaces),
             ("GET", "/stats", self.stats),
             ("GET", "/sync/status", self.status),
@@ -145,7 +149,18 @@ class Local:
         return raw_response(await self._memories.search(request.query))
 
     async def conflicts(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._memories.conflicts(request.query))
+        return json_response(await self._conflicts.listed(request.query))
+
+    async def conflict(self, request: web.Request) -> web.StreamResponse:
+        return json_response(await self._conflicts.get(request.match_info["id"], request.query.get("namespace")))
+
+    async def resolve(self, request: web.Request) -> web.StreamResponse:
+        body = await self._body(request)
+        return json_response(
+            await self._conflicts.resolve(
+                request.match_info["id"], body, _agent(request), request.query.get("namespace")
+            )
+        )
 
     async def namespaces(self, request: web.Request) -> web.StreamResponse:
         return json_response(await self._memories.namespaces())

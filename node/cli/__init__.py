@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from node import bridge
-from node.cli import memory, mesh, serve, trust
+from node.cli import conflicts, memory, mesh, serve, trust
 from node.cli.output import EPILOG, USAGE, CommandError, fail
 
 
@@ -39,5 +39,12 @@ def main() -> None:
     """
 
 
-for _command in (*serve.COMMANDS, *mesh.COMMANDS, *trust.COMMANDS, *memory.COMMANDS, *bridge.commands()):
+for _command in (
+    *serve.COMMANDS,
+    *mesh.COMMANDS,
+    *trust.COMMANDS,
+    *memory.COMMANDS,
+    *conflicts.COMMANDS,
+    *bridge.commands(),
+):
     main.add_command(_command)

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from node import passphrase
 from node.cli.context import Invocation
 from node.cli.output import NO, REFUSED, STORE, UNREACHABLE, CommandError
+from node.conflicts import Conflicts
 from node.exchange import new_engine
 from node.home import Home
 from node.linking import Linking
@@ -49,6 +50,10 @@ class Backend(Protocol):
     def search(self, filters: dict[str, str]) -> dict[str, Any]: ...
 
     def conflicts(self, filters: dict[str, str]) -> dict[str, Any]: ...
+
+    def conflict(self, record_id: str, namespace: str | None) -> dict[str, Any]: ...
+
+    def resolve(self, record_id: str, namespace: str | None, fields: dict[str, Any]) -> dict[str, Any]: ...
 
     def stats(self) -> dict[str, Any]: ...
 
@@ -97,6 +102,12 @@ class HttpBackend:
     def conflicts(self, filters: dict[str, str]) -> dict[str, Any]:
         return self.call("GET", f"/conflicts?{urlencode(filters)}")
 
+    def conflict(self, record_id: str, namespace: str | None) -> dict[str, Any]:
+        return self.call("GET", f"/conflicts/{quote(record_id, safe='')}{_within(namespace)}")
+
+    def resolve(self, record_id: str, namespace: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+        return self.call("POST", f"/conflicts/{quote(record_id, safe='')}/resolve{_within(namespace)}", fields)
+
     def stats(self) -> dict[str, Any]:
         return self.call("GET", "/stats")
 
@@ -132,6 +143,7 @@ class StoreBackend:
     def __init__(self, memories: Memories) -> None:
         self._memories = memories
         self._linking = Linking(memories)
+        self._conflicts = Conflicts(memories)
 
     def create(self, fields: dict[str, Any]) -> dict[str, Any]:
         return asyncio.run(self._memories.create(json.dumps(fields).encode(), None))
@@ -164,7 +176,13 @@ class StoreBackend:
         return _decoded(asyncio.run(self._memories.search(filters)))
 
     def conflicts(self, filters: dict[str, str]) -> dict[str, Any]:
-        return asyncio.run(self._memories.conflicts(filters))
+        return asyncio.run(self._conflicts.listed(filters))
+
+    def conflict(self, record_id: str, namespace: str | None) -> dict[str, Any]:
+        return asyncio.run(self._conflicts.get(record_id, namespace))
+
+    def resolve(self, record_id: str, namespace: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+        return asyncio.run(self._conflicts.resolve(record_id, json.dumps(fields).encode(), None, namespace))
 
     def stats(self) -> dict[str, Any]:
         return asyncio.run(self._memories.stats())
@@ -174,6 +192,10 @@ class StoreBackend:
 
     def adopt(self, body: bytes) -> dict[str, Any]:
         return asyncio.run(self._memories.adopt(body))
+
+
+def _within(namespace: str | None) -> str:
+    return "" if namespace is None else f"?{urlencode({'namespace': namespace})}"
 
 
 def _decoded(body: bytes) -> dict[str, Any]:
@@ -191,7 +213,7 @@ def backend(invocation: Invocation) -> Iterator[Backend]:
     store = Store.open(home.store(config), passphrase.find(config, home), create=True, readers=1)
     try:
         clock = Timekeeper()
-        engine = new_engine(config.agent_id)
+        engine = new_engine(config.agent_id, store)
         # A process that owns the store begins a life before its first write (protocol section 4, Actor).
         store.writer.call(lambda ledger: engine.begin_life(ledger, clock.now(), lives.START))
         yield StoreBackend(Memories(store, engine, clock.now))

@@ -9,9 +9,6 @@ from node.cli.backend import backend
 from node.cli.context import Invocation, command
 from node.cli.output import NO, REFUSED, CommandError
 from sync.link import DEFAULT_RELATION, RELATIONS
-from sync.version import LINK_SEPARATOR
-
-SAID = {"tombstone": "(deleted)", "link": "(linked)", "unlink": "(unlinked)"}
 
 
 @click.command()
@@ -166,27 +163,6 @@ def links(invocation: Invocation, id: str) -> None:
 
 
 @click.command()
-@click.option("--limit", default=20, show_default=True, help="At most 1000.")
-@command
-def conflicts(invocation: Invocation, limit: int) -> None:
-    """Show memories of which several versions are kept: written apart, in ignorance of each other.
-
-    The first version of each is what readers see. An update settles it.
-    """
-    with backend(invocation) as node:
-        answer = node.conflicts({"limit": str(limit)})
-    lines = []
-    for one in answer["conflicts"]:
-        lines.append(f"{' '.join(one['id'].split(LINK_SEPARATOR))}  {one['namespace']}")
-        for version in one["versions"]:
-            record = version["record"]
-            said = str(record.get("content", SAID.get(version["kind"], ""))).replace("\n", " ")[:60]
-            lines.append(f"    {version['at']}  {record.get('metadata', {}).get('agent_id', '')}  {said}")
-    lines += [f"shared title: {one['title']}  {one['namespace']}" for one in answer["shared_titles"]]
-    invocation.show(answer, "\n".join(lines) or "no conflicts")
-
-
-@click.command()
 @click.option("--future", is_flag=True, required=True, help="What lies more than 300 s in the future of this clock.")
 @command
 def settle(invocation: Invocation, future: bool) -> None:
@@ -214,7 +190,7 @@ def stats(invocation: Invocation) -> None:
     invocation.show(answer, "\n".join(rows))
 
 
-COMMANDS = (store, get, listed, search, update, delete, promote, link, unlink, links, conflicts, settle, stats)
+COMMANDS = (store, get, listed, search, update, delete, promote, link, unlink, links, settle, stats)
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:

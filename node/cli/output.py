@@ -23,6 +23,8 @@ EXIT_CODES = {
 }
 NO, USAGE, UNREACHABLE, STORE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
+_ANSWERS = ("not_found", "ambiguous_id", "title_taken", "conflict_changed")
+
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
 
@@ -62,7 +64,7 @@ def translated(error: Exception) -> CommandError | None:
         case TlsError():
             return CommandError(USAGE, "tls", str(error))
         case RemoteError():
-            exit_code = NO if error.code in ("not_found", "ambiguous_id", "title_taken") else REFUSED
+            exit_code = NO if error.code in _ANSWERS else REFUSED
             return CommandError(exit_code, error.code, str(error))
         case OSError(filename=str() | bytes() as name, strerror=str(reason)):
             return CommandError(USAGE, "file", f"{os.fsdecode(name)}: {reason.lower()}")

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from node.demo.corpus import Text, texts
-from node.demo.evidence import Knock, knock, plaintext_hits
+from node.demo.evidence import Knock, knock, plaintext_in
 from node.demo.mesh import HOST, Mesh, MeshNode
 
 BATCH = 500
@@ -102,7 +102,7 @@ def _show(folder: Path, names: Sequence[str], corpus: list[Text], console: Conso
         digests = tuple(node.state[0] for node in mesh.nodes)
         records = int(first.get("/stats")["total"])
     homes = [node.home.path for node in mesh.nodes]
-    hits = plaintext_hits(homes, [text.content for text in corpus])
+    hits = len(plaintext_in(homes, [text.content for text in corpus]))
     converged = agreed and len(set(digests)) == 1
     return Report(len(names), records, size, converged, spread, propagation, stranger, hits, digests)
 

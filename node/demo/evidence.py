@@ -50,20 +50,24 @@ def knock(host: str, port: int, ca: Path, identity: Identity, folder: Path) -> K
     return Knock(not received, alert, len(received))
 
 
-def plaintext_hits(folders: Iterable[Path], contents: Sequence[str]) -> int:
-    """How many pieces of memories stand readable in the files below these folders."""
-    runs: list[bytes] = []
+def plaintext_in(folders: Iterable[Path], contents: Sequence[str]) -> list[str]:
+    """The pieces of memories that stand readable in the files below these folders, each with its place."""
     words = _rare_words(contents)
-    hits = 0
-    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()):
-        data = path.read_bytes()
-        runs.extend(_PRINTABLE_RUN.findall(data))
-        hits += sum(word in data for word in words)
-    readable = b"\n".join(runs)
     snippets = {
         line.encode()[:SNIPPET] for content in contents for line in content.splitlines() if len(line) >= SNIPPET
     }
-    return hits + sum(snippet in readable for snippet in snippets)
+    found: list[str] = []
+    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()):
+        data = path.read_bytes()
+        readable = b"\n".join(_PRINTABLE_RUN.findall(data))
+        pieces = [word for word in words if word in data] + [one for one in snippets if one in readable]
+        found += [f"{path.name}: …{_around(data, piece)}…" for piece in pieces]
+    return found
+
+
+def _around(data: bytes, piece: bytes) -> str:
+    at = data.find(piece)
+    return data[max(0, at - 200) : at + 200].decode(errors="replace")
 
 
 def _rare_words(contents: Sequence[str]) -> list[bytes]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from node.legacy import linktables, ours, tables
 from node.legacy.tables import Execute, PeerRow, Record
 from sync import clock as clocks
+from sync.attest import genuine
 from sync.engine import Engine
 from sync.ids import is_native, memory_id
 from sync.legacy.judge import Echo, brought_back, judge, left, removed
@@ -283,7 +284,9 @@ class Intake:
         page = Page(self._peer, NO_LIFE, None, None, None, reset=False)
         if not versions:
             return Taken()
-        return self._engine.receive(self._ledger, page, Part(versions), self._policy, Taken(), self._now)
+        return self._engine.receive(
+            self._ledger, page, Part(versions, genuine=genuine(versions)), self._policy, Taken(), self._now
+        )
 
     def _kept(self, keys: Iterable[Key]) -> Mapping[Key, Sequence[Kept]]:
         found = self._ledger.kept(list(dict.fromkeys(keys)))

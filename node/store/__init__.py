@@ -9,6 +9,8 @@ from typing import IO, Self
 from node.store.connection import Connection, DatabaseError, connect, explained
 from node.store.errors import StoreLocked, StoreMissing, StoreReadOnly
 from node.store.key import derive, salt_of
+from node.store.keys import Keys
+from node.store.keys import load as load_keys
 from node.store.reader import Reader, Readers
 from node.store.schema import migrate
 from node.store.tail import Tail
@@ -21,8 +23,9 @@ __all__ = ["Reader", "Store"]
 class Store:
     """An open store. One process at a time; see `open`."""
 
-    def __init__(self, path: Path, writer: Writer, readers: Readers, lock: IO[str]) -> None:
+    def __init__(self, path: Path, writer: Writer, readers: Readers, keys: Keys, lock: IO[str]) -> None:
         self.path = path
+        self.keys = keys
         self.writer = writer
         self.reader = readers
         self._lock = lock
@@ -64,10 +67,11 @@ class Store:
 
         writing = connected(writer=True)
         migrate(writing, path)
+        keys = load_keys(writing)
         copying = connected(writer=False)
         reading = [connected(writer=False) for _ in range(readers)]
         writer = Writer(writing, copying, path)
-        return cls(path, writer, Readers(reading, writer.locator, path), lock)
+        return cls(path, writer, Readers(reading, writer.locator, path), keys, lock)
 
     @property
     def position(self) -> Position:

@@ -1,5 +1,6 @@
 """What local clients look up: by id, by title, lists, conflicts, counts. Expired memories are kept, and not shown."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -207,13 +208,23 @@ class Queries:
         )
         return [(namespace, record_id) for namespace, record_id in found]
 
-    def twins(self, limit: int) -> list[tuple[str, str]]:
+    def conflicting_beginning(self, prefix: str, namespace: str | None = None) -> list[Key]:
+        """Keys with more than one kept version whose id begins so; the smallest ids where there are very many."""
+        condition, values = "id >= ? AND id < ?", [prefix, prefix + _PREFIX_END]
+        if namespace is not None:
+            condition, values = f"{condition} AND namespace = ?", [*values, namespace]
+        found = self._connection.execute(
+            f"SELECT DISTINCT namespace, id FROM conflict WHERE {condition} ORDER BY id LIMIT 64", values
+        )
+        return [(namespace, record_id) for namespace, record_id in found]
+
+    def twins(self, limit: int, offset: int = 0) -> list[tuple[str, str]]:
         """(namespace, title) that more than one memory has. Only a memory with an odd id can have a twin."""
         found = self._connection.execute(
             "SELECT DISTINCT namespace, title FROM memory WHERE aliased = 1 ORDER BY namespace, title"
         )
         shared = ((namespace, title) for namespace, title in found if len(self.by_title(namespace, title)) > 1)
-        return [pair for pair, _ in zip(shared, range(limit), strict=False)]
+        return list(itertools.islice(shared, offset, offset + limit))
 
     def namespaces(self, now: str) -> list[tuple[str, int]]:
         """(namespace, memories), the fullest first."""

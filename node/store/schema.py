@@ -114,6 +114,10 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         # a memory lies together in `locator`.)
         "CREATE INDEX memory_link ON memory(title) WHERE kind = 'l'",
     ),
+    (
+        # What the keys of this node's agents are derived from (keys.py).
+        "CREATE TABLE key_secret(one INTEGER PRIMARY KEY CHECK(one = 1), secret BLOB NOT NULL) STRICT",
+    ),
 )
 
 

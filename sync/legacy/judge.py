@@ -12,6 +12,7 @@ import msgspec
 
 from sync import clock as clocks
 from sync import moment
+from sync.attest import Unsigned
 from sync.canonical import content_digest
 from sync.legacy.row import Claim, Row, claim_in, essence
 from sync.memory import Memory
@@ -35,7 +36,7 @@ class Echo:
 def judge(row: Row, key: Key, kept: Sequence[Version]) -> Version | Echo | Refused:
     """The version that a row is, under our key for it. `kept`: what we keep of that key."""
     memory = msgspec.structs.replace(row.memory, namespace=key[0], id=key[1], metadata=dict(row.memory.metadata))
-    claim = claim_in(memory.metadata)
+    claim = claim_in(memory.metadata, key[1])
     if claim is not None and claim.at == row.at:
         found = _attested(memory, claim, kept)
         if found is not None:
@@ -49,7 +50,7 @@ def judge(row: Row, key: Key, kept: Sequence[Version]) -> Version | Echo | Refus
 def removed(key: Key, exchanged: clocks.Clock, now: int) -> Version:
     """The tombstone for a delete that the daemon tells. `exchanged`: the clock of what it last had; `now`: µs."""
     clock = clocks.join((exchanged, {ACTOR: now}))
-    return tombstone_version(*key, moment.text(now), NOBODY, clock)
+    return tombstone_version(*key, moment.text(now), Unsigned(NOBODY), clock)
 
 
 def left(key: Key, exchanged: clocks.Clock, row: Row) -> Version:
@@ -60,7 +61,7 @@ def left(key: Key, exchanged: clocks.Clock, row: Row) -> Version:
 def brought_back(key: Key, memory: Memory, known: clocks.Clock, now: int) -> Version:
     """The version that the daemon's restore of an archived memory makes. `known`: the join of all that is kept."""
     again = msgspec.structs.replace(memory, updated_at=moment.text(now), metadata=dict(memory.metadata))
-    return memory_version(again, _writer(again), clocks.join((known, {ACTOR: now})))
+    return memory_version(again, Unsigned(_writer(again)), clocks.join((known, {ACTOR: now})))
 
 
 def _attested(memory: Memory, claim: Claim, kept: Sequence[Version]) -> Version | Echo | None:
@@ -75,7 +76,7 @@ def _attested(memory: Memory, claim: Claim, kept: Sequence[Version]) -> Version 
     cover = same or next((one for one in kept if clocks.covers(one.clock, claim.clock)), None)
     if cover is not None:
         return Echo(cover)
-    return memory_version(memory, claim.agent, claim.clock)
+    return memory_version(memory, Unsigned(claim.agent), claim.clock)
 
 
 def _edit(memory: Memory, row: Row, claim: Claim | None) -> Version | Refused:
@@ -86,7 +87,7 @@ def _edit(memory: Memory, row: Row, claim: Claim | None) -> Version | Refused:
         clock = clocks.join((claim.clock, clock))
     if fault := clocks.fault(clock):
         return Refused(memory.id, "m", "limits", fault)
-    return memory_version(memory, _writer(memory), clock)
+    return memory_version(memory, Unsigned(_writer(memory)), clock)
 
 
 def _writer(memory: Memory) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from sync import clock as clocks
 from sync import moment
+from sync.attest import Unsigned
 from sync.legacy.judge import ACTOR, NOBODY
 from sync.link import Link, link_version, text_of, triple_fault
 from sync.memory import agent_fault
@@ -92,7 +93,7 @@ def version_of(link: TheirLink, source: Key, target_id: str) -> Version | Refuse
     if fault := triple_fault(source[1], target_id, link.relation):
         return Refused(link.shown, "l", "limits", fault)
     return link_version(
-        *source, target_id, link.relation, link.created_at, link.observed_by or NOBODY,
+        *source, target_id, link.relation, link.created_at, Unsigned(link.observed_by or NOBODY),
         {ACTOR: moment.microseconds(link.created_at)},
         valid_from=link.valid_from, valid_until=link.valid_until, observed_by=link.observed_by,
     )  # fmt: skip

@@ -5,20 +5,22 @@ It orders times as text, so the text is kept beside the canonical time. What its
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from sync import clock as clocks
-from sync import moment
+from sync import attest, ed25519, moment
+from sync.attest import Fault, Said
 from sync.clock import Clock
-from sync.memory import MAX_METADATA_BYTES, MAX_METADATA_DEPTH, Memory, agent_fault, memory_fault
-from sync.record import ATTESTATION_VERSION, Refused, load
+from sync.memory import MAX_METADATA_BYTES, MAX_METADATA_DEPTH, Memory, memory_fault
+from sync.record import Refused, load
 from sync.version import Version
 
 DIGEST_BYTES = 16
+_DIGEST = re.compile("[0-9a-f]{64}")
 _memory = msgspec.json.Decoder(Memory)
 _encode = msgspec.json.Encoder().encode
 
@@ -39,8 +41,7 @@ class Row:
 class Claim:
     """What an attestation says, where it holds by itself whatever became of the row around it.
 
-    No version is signed yet, so it holds where it is well-formed, and is believed as an unsigned version from any peer
-    is. A signature is checked here, and nowhere else, once there are some.
+    One without a signature holds where it is well-formed, and is believed as an unsigned version from that peer is.
     """
 
     agent: str
@@ -70,21 +71,26 @@ def read_row(raw: bytes) -> Row | Refused:
     return Row(memory, at, hashlib.sha256(raw).digest()[:DIGEST_BYTES])
 
 
-def claim_in(metadata: Mapping[str, Any]) -> Claim | None:
-    """The attestation of a row, or None where there is none that holds by itself."""
+def claim_in(metadata: Mapping[str, Any], record_id: str) -> Claim | None:
+    """The attestation of a row, or None where there is none that holds by itself. `record_id`: our id for the row.
+
+    A signed one holds where its signature does: over its own words, whatever became of the row around it.
+    """
     found = metadata.get("attestation")
-    if not isinstance(found, dict) or found.keys() != {"v", "agent", "content", "at", "clock"}:
+    if not isinstance(found, dict):
         return None
-    agent, content, at, clock = found["agent"], found["content"], found["at"], found["clock"]
-    if type(found["v"]) is not int or found["v"] != ATTESTATION_VERSION:
+    content, at = found.get("content"), found.get("at")
+    if not (isinstance(content, str) and _DIGEST.fullmatch(content)):
         return None
-    if not (isinstance(agent, str) and isinstance(content, str) and isinstance(at, str)) or agent_fault(agent):
+    if not (isinstance(at, str) and moment.is_canonical(at)):
         return None
-    if len(content) != 64 or not moment.is_canonical(at):
+    read = attest.read(found, content, at)
+    if isinstance(read, Fault):
         return None
-    if not isinstance(clock, dict) or not all(type(value) is int for value in clock.values()) or clocks.fault(clock):
+    said = Said("m", "", record_id, read.agent, bytes.fromhex(content), at, read.clock)
+    if read.key and not ed25519.verifies(read.key, said.text, read.signature):
         return None
-    return Claim(agent, content, at, clock)
+    return Claim(read.agent, content, at, read.clock)
 
 
 def essence(memory: Memory) -> tuple[str, str, tuple[str, ...], str]:

@@ -23,7 +23,7 @@ from node import setup
 from node.config import PeerConfig
 from node.demo.mesh import Mesh, MeshNode
 from tests.bench import load, machine, parts
-from tests.bench.corpus import records, versions
+from tests.bench.corpus import SIGNER, records, versions
 from tests.bench.load import Pusher
 from tests.bench.wire import Connection, client_context
 
@@ -116,6 +116,30 @@ def fresh_pushes(bench: Bench) -> None:
     raw = statistics.median(raws)
     bench.add("push of batches of 500, fresh store", statistics.median(rates), "records/s", raw,
               "raw set-wise SQLCipher writes, no text index", 10_000, at_least=True)  # fmt: skip
+
+
+def signed_pushes(bench: Bench) -> None:
+    """Three stores, each filled from nothing with signed records, while a client asks for `/health`."""
+    rates, raws, looks = [], [], []
+    for number in range(3):
+        mesh = bench.mesh(f"signed-{number}", ["one"])
+        pusher = loader(mesh, mesh.nodes[0])
+        pusher.author = SIGNER
+        batches = pusher.prepare(20_000 // bench.scale)
+        raws.append(parts.raw_ingest([one for batch in batches for one in batch]))
+        with mesh:
+            mesh.start()
+            assert mesh.nodes[0].process is not None
+            bench.pids.append(mesh.nodes[0].process.pid)
+            with bench.clean():
+                rate, some = load.looks_during(pusher, batches, mesh.nodes[0].local_url)
+            rates.append(rate)
+            looks += some
+    raw = statistics.median(raws)
+    bench.add("push of signed batches of 500, fresh store", statistics.median(rates), "records/s", raw,
+              "one thread: decode, verify, write, index, commit", raw / 2, at_least=True)  # fmt: skip
+    bench.add("health during such a push", statistics.median(looks), "ms", statistics.median(looks),
+              "itself", 50.0, p99=p99(looks), p99_goal=50.0)  # fmt: skip
 
 
 def one_store(bench: Bench) -> None:
@@ -289,7 +313,12 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
-SECTIONS: dict[str, Callable[[Bench], None]] = {"fresh": fresh_pushes, "store": one_store, "pair": two_nodes}
+SECTIONS: dict[str, Callable[[Bench], None]] = {
+    "fresh": fresh_pushes,
+    "signed": signed_pushes,
+    "store": one_store,
+    "pair": two_nodes,
+}
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from node.demo.corpus import texts
 from sync import clock as clocks
 from sync import moment
+from sync.attest import Author, KeyPair, Unsigned
 from sync.ids import memory_id
 from sync.memory import Memory
 from sync.record import memory_version
@@ -28,6 +29,10 @@ class Record:
     content: str
 
 
+NOBODY = Unsigned("bench:writer")
+SIGNER = KeyPair.of("bench:writer", bytes(32))
+
+
 def records(seed: int = 1) -> Iterator[Record]:
     """Real text without end; no (namespace, title) twice for one seed."""
     rng = random.Random(seed)
@@ -46,7 +51,7 @@ def records(seed: int = 1) -> Iterator[Record]:
         yield Record(namespace, f"record {seed}-{count}", content[:goal].strip())
 
 
-def versions(source: Iterator[Record], count: int, first: int, now: int) -> list[Version]:
+def versions(source: Iterator[Record], count: int, first: int, now: int, author: Author = NOBODY) -> list[Version]:
     """The next `count` records as versions of a peer, whose feed they enter at number `first`."""
     made = []
     for offset in range(count):
@@ -66,5 +71,5 @@ def versions(source: Iterator[Record], count: int, first: int, now: int) -> list
             updated_at=at,
         )
         counter = clocks.counter(SECRET, memory.namespace, memory.id, first + offset)
-        made.append(memory_version(memory, "bench:writer", {LIFE: counter}))
+        made.append(memory_version(memory, author, {LIFE: counter}))
     return made

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from sync.attest import Author
 from sync.version import Version
-from tests.bench.corpus import LIFE, Record, records, versions
+from tests.bench.corpus import LIFE, NOBODY, Record, records, versions
 from tests.bench.wire import Connection
 
 BATCH = 500
@@ -22,11 +23,12 @@ class Pusher:
     context: ssl.SSLContext
     source: Iterator[Record] = field(default_factory=records)
     number: int = 0
+    author: Author = NOBODY
     _cursor: str | None = None
 
     def prepare(self, count: int) -> list[list[Version]]:
         """The next records as batches, made before the clock runs."""
-        made = versions(self.source, count, self.number + 1, time.time_ns() // 1_000 - 60_000_000)
+        made = versions(self.source, count, self.number + 1, time.time_ns() // 1_000 - 60_000_000, self.author)
         return [made[start : start + BATCH] for start in range(0, count, BATCH)]
 
     def push(self, batches: list[list[Version]]) -> float:
@@ -65,6 +67,23 @@ def creates_during(pusher: Pusher, batches: list[list[Version]], local_url: str)
         pushing.start()
         while pushing.is_alive():
             took.append(create(connection, f"during a push {time.perf_counter_ns()}"))
+        pushing.join()
+    return rates[0], took
+
+
+def looks_during(pusher: Pusher, batches: list[list[Version]], local_url: str) -> tuple[float, list[float]]:
+    """Push while a local client asks for `/health` every 5 ms: records per second, and milliseconds a look."""
+    rates: list[float] = []
+    pushing = threading.Thread(target=lambda: rates.append(pusher.push(batches)))
+    took: list[float] = []
+    with Connection(local_url) as connection:
+        request = connection.prepared("GET", "/health")
+        pushing.start()
+        while pushing.is_alive():
+            began = time.perf_counter()
+            connection.send(request)
+            took.append((time.perf_counter() - began) * 1_000)
+            time.sleep(0.005)
         pushing.join()
     return rates[0], took
 

@@ -15,6 +15,7 @@ from node.store.connection import connect
 from node.store.key import derive, salt_of
 from node.store.ledger import _memory_row
 from node.store.schema import migrate
+from sync import attest, record
 from sync.ports import Change, Kept
 from sync.version import Version
 from tests.bench.wire import client_context
@@ -46,6 +47,38 @@ def raw_writes(versions: list[Version]) -> float:
             began = time.perf_counter()
             database.execute("BEGIN IMMEDIATE")
             database.execute(_INSERT + rows.placeholders(15, len(changes)), values)
+            database.execute("COMMIT")
+            rates.append(len(changes) / (time.perf_counter() - began))
+        database.close()
+        return statistics.median(rates)
+
+
+def raw_ingest(versions: list[Version]) -> float:
+    """Rows per second of one thread that decodes, verifies, writes with a text index and commits 500 after 500.
+
+    The merge is left out, and so is everything around it: it is what the parts of a signed push take by themselves.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "raw.db"
+        database = open_raw(path, "bench")
+        migrate(database, path)
+        rates = []
+        for start in range(0, len(versions), BATCH):
+            documents = [one.doc for one in versions[start : start + BATCH]]
+            began = time.perf_counter()
+            read = [record.read(document, "m") for document in documents]
+            found = [one for one in read if isinstance(one, Version) and attest.is_genuine(one)]
+            if len(found) != len(documents):
+                raise RuntimeError("a record of the bench is not genuine")
+            changes = [Change(one.key, start + offset + 1, (Kept(one, 1),)) for offset, one in enumerate(found)]
+            values = [value for change in changes for value in _memory_row(change)]
+            database.execute("BEGIN IMMEDIATE")
+            database.execute(_INSERT + rows.placeholders(15, len(changes)), values)
+            database.execute(
+                "INSERT INTO text(rowid, title, content, tags, place) SELECT number, title, doc ->> '$.content',"
+                " doc ->> '$.tags', '' FROM memory WHERE number > ?",
+                (start,),
+            )
             database.execute("COMMIT")
             rates.append(len(changes) / (time.perf_counter() - began))
         database.close()

@@ -17,7 +17,7 @@ import pytest
 from marker import MARKER
 
 from node.demo.corpus import Text, texts
-from node.demo.evidence import knock, plaintext_hits
+from node.demo.evidence import knock, plaintext_in
 from node.demo.mesh import HOST, Mesh, MeshNode, NodeError
 
 RECORDS = int(os.environ.get("MESH_RECORDS", "3000"))
@@ -126,7 +126,7 @@ def test_killed_in_the_middle_of_pushes(mesh: Mesh, tmp_path: Path) -> None:
     agree(mesh, acknowledged)
     assert acknowledged == len(memories)
     mesh.stop()
-    assert plaintext_hits([node.home.path for node in mesh.nodes], [one.content for one in memories[:2_000]]) == 0
+    assert plaintext_in([node.home.path for node in mesh.nodes], [one.content for one in memories[:2_000]]) == []
 
 
 def test_a_node_that_was_away_catches_up(mesh: Mesh) -> None:

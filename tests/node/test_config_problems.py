@@ -270,7 +270,7 @@ WRONG_PEERS = {
     "another protocol than two": (peer(legacy='"v0.6"'), ":4: [[peer]] legacy is 'v0.6', expected true or false"),
     "only signed memories": (
         peer(allow_unsigned="false"),
-        ":4: [[peer]] allow_unsigned = false would refuse everything",
+        ":4: [[peer]] allow_unsigned = false is not possible yet",
     ),
     "the same name": (peer() + peer(fingerprint=OTHER), ":5: [[peer]] name 'desk' is used by a peer above"),
     "the same fingerprint": (

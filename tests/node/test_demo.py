@@ -10,7 +10,7 @@ from commands import run
 
 from node.demo import Report, corpus
 from node.demo.corpus import Text, texts
-from node.demo.evidence import Knock, plaintext_hits
+from node.demo.evidence import Knock, plaintext_in
 from sync.memory import content_fault, namespace_fault, title_fault
 
 SENTENCE = "The quick brown fox, unquestionably, jumps over the lazy dog."
@@ -80,8 +80,8 @@ def test_plain_text_is_found_in_any_file(tmp_path: Path, data: bytes, hits: int)
     path = tmp_path / "below" / "store.db-wal"
     path.parent.mkdir()
     path.write_bytes(data)
-    assert plaintext_hits([tmp_path], [SENTENCE, "another memory"]) == hits
-    assert plaintext_hits([tmp_path], ["another memory, of which nothing was ever written"]) == 0
+    assert len(plaintext_in([tmp_path], [SENTENCE, "another memory"])) == hits
+    assert plaintext_in([tmp_path], ["another memory, of which nothing was ever written"]) == []
 
 
 # --- the corpus

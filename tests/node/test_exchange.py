@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import stores
+from keys import Nobody
 
 from node.exchange import Exchange
 from node.memories import Memories
@@ -29,7 +30,7 @@ class Desk:
     def __init__(self, store: Store) -> None:
         self.wall, self.store = stores.START, store
         clock = Timekeeper(lambda: self.wall, lambda: stores.START)
-        engine = Engine("host:test", secrets.token_bytes)
+        engine = Engine("host:test", secrets.token_bytes, Nobody())
         self.exchange = Exchange(store, engine, PeerBook((), Globs.everything(), Globs.everything()), clock)
         self.memories = Memories(store, engine, clock.now, self.exchange.check_clock)
 

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import stores
+from keys import Nobody
 from rust_daemon import Clock, Release, Request, RustDaemon
 
 from node.dialer import Answer, Dialer
@@ -69,7 +70,7 @@ class Bridged:
         path.write_bytes(stores.empty())
         self.store = Store.open(path, stores.PASSPHRASE)
         clock = Timekeeper(lambda: self.now, lambda: self.now)
-        engine = Engine(AGENT, self.random.randbytes)
+        engine = Engine(AGENT, self.random.randbytes, Nobody())
         self.peer = Peer("old", OLD, "https://old", EVERYTHING, EVERYTHING, legacy=True)
         self.exchange = Exchange(self.store, engine, PeerBook([self.peer], EVERYTHING, EVERYTHING), clock)
         self.memories = Memories(self.store, engine, clock.now, self.exchange.check_clock)

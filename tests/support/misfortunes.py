@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from oracle import SimStore
 
 from sync import clock as clocks
+from sync.attest import Unsigned
 from sync.draft import Fields, new_memory
 from sync.engine import Engine
 from sync.ids import memory_id
@@ -96,7 +97,7 @@ def forge(world: World, at: str, victim: str, namespace: str, title: str, ahead:
     lie = {life.actor: number << 20 | world.random.getrandbits(20), LIAR: world.random.randrange(1, 2**40)}
     clock = clocks.join((lie, *(one.version.clock for one in seen)))
     fields = Fields(namespace=namespace, title=title, content=f"forged {world.random.random()}")
-    version = memory_version(new_memory(fields, key[1], world.now), "agent:liar", clock)
+    version = memory_version(new_memory(fields, key[1], world.now), Unsigned("agent:liar"), clock)
     world.oracle.forgery(version, [one.version.tag for one in seen])
     page, everything = Page("cert-liar", LIAR, None, None, None, False), Globs.everything()
     policy = Policy(everything, everything.tag)

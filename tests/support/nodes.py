@@ -19,6 +19,7 @@ from node import setup
 from node.config import PeerConfig
 from node.daemon import Daemon, running
 from node.home import Home
+from sync.attest import Unsigned
 from sync.draft import Fields, new_memory
 from sync.ids import memory_id
 from sync.ports import Position
@@ -269,12 +270,12 @@ def memory(
     draft = new_memory(
         Fields(title=title, content=content, namespace=namespace, **fields), memory_id(namespace, title, 0), at
     )
-    return json.loads(memory_version(draft, "ai:peer", {LIFE: clock << 20}).doc)
+    return json.loads(memory_version(draft, Unsigned("ai:peer"), {LIFE: clock << 20}).doc)
 
 
 def tombstone(title: str, *, namespace: str = "team", at: str, clock: int = 2) -> Any:
     """A delete by a peer, as JSON."""
-    version = tombstone_version(namespace, memory_id(namespace, title, 0), at, "ai:peer", {LIFE: clock << 20})
+    version = tombstone_version(namespace, memory_id(namespace, title, 0), at, Unsigned("ai:peer"), {LIFE: clock << 20})
     return json.loads(version.doc)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import misfortunes
 import msgspec
+from keys import Nobody
 from misfortunes import Backup
 from oracle import Fault, Oracle, SimStore
 
@@ -106,7 +107,7 @@ class World:
         return node
 
     def new_engine(self, name: str) -> Engine:
-        return Engine(f"node:{name}", self.random.randbytes)
+        return Engine(f"node:{name}", self.random.randbytes, Nobody())
 
     def begin(self, node: Node, reason: str) -> None:
         node.store.transaction(node.engine.begin_life, self.clock(node), reason)

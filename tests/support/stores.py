@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from keys import Nobody
 from marker import MARKER
 
 from node.store import Reader, Store
@@ -18,6 +19,7 @@ from node.store.connection import Connection, connect
 from node.store.key import derive, salt_of
 from node.store.search import SearchFilter
 from sync import lives, moment
+from sync.attest import Unsigned
 from sync.draft import Fields, new_memory
 from sync.engine import Engine
 from sync.ids import memory_id
@@ -59,7 +61,7 @@ class Keeper:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         self.store = Store.open(path, PASSPHRASE, create=create)
-        self.engine = Engine("host:test", secrets.token_bytes)
+        self.engine = Engine("host:test", secrets.token_bytes, Nobody())
         self.now = START
         self.do(self.engine.begin_life, self.tick(), lives.START)
 
@@ -163,7 +165,7 @@ def foreign(title: str, content: str = "theirs", namespace: str = "a", **how: An
     memory = new_memory(
         Fields(namespace=namespace, title=title, content=content, **how), memory_id(namespace, title, 0), now
     )
-    return memory_version(memory, "agent:elsewhere", {actor: counter})
+    return memory_version(memory, Unsigned("agent:elsewhere"), {actor: counter})
 
 
 def until(condition: Callable[[], bool]) -> None:

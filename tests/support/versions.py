@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from keys import Nobody
 from memory_store import MemoryStore
 
 from sync import lives, moment
+from sync.attest import Unsigned
 from sync.draft import Fields
 from sync.engine import Engine
 from sync.ids import memory_id
@@ -45,13 +47,15 @@ def version(clock: Mapping[str, int] | None = None, *, signature: bytes = b"", *
     """A version of a memory by another node. `seconds`: its time, from `NOW`."""
     seconds = fields.pop("seconds", 0)
     fields.setdefault("updated_at", moment.text(NOW + round(seconds * SECOND)))
-    made = memory_version(memory(**fields), "agent:other", clock or {ALICE: 1})
+    made = memory_version(memory(**fields), Unsigned("agent:other"), clock or {ALICE: 1})
     return replace(made, signature=signature, tag=b"")
 
 
 def stone(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", record_id: str = ID) -> Version:
     """A tombstone by another node."""
-    return tombstone_version(namespace, record_id, moment.text(NOW + round(seconds * SECOND)), "agent:other", clock)
+    return tombstone_version(
+        namespace, record_id, moment.text(NOW + round(seconds * SECOND)), Unsigned("agent:other"), clock
+    )
 
 
 def link(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
@@ -60,14 +64,19 @@ def link(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", 
         "source_id": ID, "target_id": OTHER, "relation": "related_to",
         "created_at": moment.text(NOW + round(seconds * SECOND)),
     }  # fmt: skip
-    return link_version(namespace, **{**usual, **fields}, agent="agent:other", clock=clock)
+    return link_version(namespace, **{**usual, **fields}, author=Unsigned("agent:other"), clock=clock)
 
 
 def unlink(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
     """An unlink by another node."""
     usual = {"source_id": ID, "target_id": OTHER, "relation": "related_to"}
     at = moment.text(NOW + round(seconds * SECOND))
-    return unlink_version(namespace, **{**usual, **fields}, at=at, agent="agent:other", clock=clock)
+    return unlink_version(namespace, **{**usual, **fields}, at=at, author=Unsigned("agent:other"), clock=clock)
+
+
+def verified(versions: Sequence[Version], *, first: bool = True, last: bool = True) -> Part:
+    """A part of a page whose signatures count as verified: they may be any bytes."""
+    return Part(versions, first, last, frozenset(range(len(versions))))
 
 
 class Desk:
@@ -75,7 +84,7 @@ class Desk:
 
     def __init__(self, seed: int = 1) -> None:
         self.store = MemoryStore()
-        self.engine = Engine("node:desk", random.Random(seed).randbytes)
+        self.engine = Engine("node:desk", random.Random(seed).randbytes, Nobody())
         self.now = NOW
         self.begin(lives.START)
 
@@ -114,7 +123,7 @@ class Desk:
     def take(self, *versions: Version, scope: Globs = EVERYTHING, **fields: Any) -> Taken:
         """Receive a page in one part. `fields`: of the page; it moves no cursor if they do not say so."""
         page = self.page(**fields)
-        taken: Taken = self.do(self.engine.receive, page, Part(versions), Policy(scope, scope.tag), Taken())
+        taken: Taken = self.do(self.engine.receive, page, verified(versions), Policy(scope, scope.tag), Taken())
         return replace(taken, alarms=(*taken.alarms, *self.engine.received(page, taken, self.now)))
 
     def cut(self, cursor: str | None = None, made_for: str | None = None, **fields: Any) -> Any:

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 
 import pytest
 import versions
+from keys import agent_of
 from versions import ALICE, BOB, CAROL, PEER, SECOND, Desk
 
 from sync import lives
 from sync.clock import covers
 from sync.receive import Receiver
-from sync.record import agent_of, load
+from sync.record import load
 from sync.version import Key, Version
 
 TO = f"{ALICE}.1.1.00112233445566aa.0123abcd"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import versions
+from keys import Nobody
 from versions import ALICE, BOB, CAROL, EVERYTHING, PEER, SECOND, Desk
 
 from sync import engine, lives
@@ -132,7 +133,7 @@ def test_a_new_process_goes_on_from_what_is_stored() -> None:
     written = desk.write("x").version
     desk.take(versions.version(), to=TO)
     cursor = desk.cut().to
-    desk.engine = Engine("node:desk", lambda count: b"r" * count)
+    desk.engine = Engine("node:desk", lambda count: b"r" * count, Nobody())
     desk.begin(lives.START)
     cut = desk.cut(cursor)
     assert (cut.reset, cut.page.count, cut.number) == (False, 0, 2)

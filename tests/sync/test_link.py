@@ -11,14 +11,16 @@ import rfc8785
 import versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys import agent_of
 from versions import ALICE, BOB, CAROL, ID, NOW, OTHER, SECOND, Desk
 
 from sync import moment, writes
+from sync.attest import Unsigned
 from sync.errors import RemoteError
 from sync.ids import memory_id
 from sync.link import MAX_LINK_ID_BYTES, RELATIONS, LinkFields, link_id, link_version, load, read, unlink_version
 from sync.memory import id_fault
-from sync.record import Refused, agent_of
+from sync.record import Refused
 from sync.scope import Globs
 from sync.version import Key, Version
 from sync.writes import Missing
@@ -52,9 +54,12 @@ def test_what_a_node_writes_another_reads_as_the_same_version(version: Version) 
 
 def test_the_same_statement_is_the_same_version_on_every_node() -> None:
     """Who imports or relays links makes the version that everybody else makes of the same words."""
-    made = [link_version("a", ID, OTHER, "supersedes", AT, "ai:bob", {BOB: 3}, observed_by="ai:bob") for _ in range(2)]
+    made = [
+        link_version("a", ID, OTHER, "supersedes", AT, Unsigned("ai:bob"), {BOB: 3}, observed_by="ai:bob")
+        for _ in range(2)
+    ]
     assert made[0] == made[1]
-    other = link_version("b", ID, OTHER, "supersedes", AT, "ai:bob", {BOB: 3}, observed_by="ai:bob")
+    other = link_version("b", ID, OTHER, "supersedes", AT, Unsigned("ai:bob"), {BOB: 3}, observed_by="ai:bob")
     assert (other.content, other.tag == made[0].tag) == (made[0].content, False)
 
 
@@ -68,7 +73,16 @@ def test_the_content_digest_is_that_of_the_reference_library(
 ) -> None:
     """SHA-256 over the RFC 8785 form of seven members, null where one says nothing."""
     made = link_version(
-        "a", source, target, "related_to", AT, "x", {ALICE: 1}, valid_from=since, valid_until=until, observed_by=by
+        "a",
+        source,
+        target,
+        "related_to",
+        AT,
+        Unsigned("x"),
+        {ALICE: 1},
+        valid_from=since,
+        valid_until=until,
+        observed_by=by,
     )
     book = {
         "source_id": source, "target_id": target, "relation": "related_to", "created_at": AT, "valid_from": since,
@@ -340,5 +354,5 @@ def test_a_link_from_the_future_waits_until_it_is_due() -> None:
 
 def test_unlink_versions_are_deterministic_too() -> None:
     """The same arguments, the same tag."""
-    one, two = (unlink_version("a", ID, OTHER, "related_to", AT, "x", {ALICE: 1}) for _ in range(2))
+    one, two = (unlink_version("a", ID, OTHER, "related_to", AT, Unsigned("x"), {ALICE: 1}) for _ in range(2))
     assert one == two

@@ -4,13 +4,14 @@ import random
 
 import pytest
 import versions
+from keys import agent_of
 from versions import ALICE, BOB, ID, NOW, PEER, SECOND, Desk
 
 from sync import lives, moment, writes
 from sync.clock import counter, covers
 from sync.lives import author, issued_by, last_rollback, minting
 from sync.ports import Life
-from sync.record import agent_of, load
+from sync.record import load
 
 LIFE = Life(ALICE, 0, b"s" * 32, lives.START)
 LATER = Life(BOB, 10, b"t" * 32, lives.START)
@@ -180,7 +181,9 @@ def test_what_is_written_again_settles_no_conflict() -> None:
 def test_a_joined_clock_would_settle_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: written again as an ordinary write would, it makes the other version vanish everywhere."""
     monkeypatch.setattr(
-        writes, "restate_future", lambda batch, key, horizon, now: writes.restate(batch, key, "node:desk", now)
+        writes,
+        "restate_future",
+        lambda batch, key, keys, horizon, now: writes.restate(batch, key, keys.author("node:desk"), now),
     )
     assert len(contents(a_conflict_whose_own_half_lies_in_the_future())) == 1
 

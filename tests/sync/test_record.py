@@ -8,10 +8,11 @@ import pytest
 import versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys import agent_of
 from versions import ALICE, ID
 
 from sync import record
-from sync.record import Refused, agent_of, read
+from sync.record import Refused, read
 from sync.version import Version
 
 MEMORY = versions.version(
@@ -175,7 +176,19 @@ BAD_ATTESTATION: dict[str, tuple[Edit, str, str]] = {
     "no object": (lambda doc: doc["metadata"].update(attestation=[]), "bad_attestation", "an object expected"),
     "a key missing": (lambda doc: attestation(doc).pop("agent"), "bad_attestation", "agent missing or not known"),
     "a key too many": (lambda doc: attestation(doc).update(x=1), "bad_attestation", "x missing or not known"),
-    "a signature": (lambda doc: attestation(doc).update(sig="s", key="k"), "bad_attestation", "key, sig missing or"),
+    "a key alone": (lambda doc: attestation(doc).update(key="A" * 43), "bad_attestation", "key missing or not known"),
+    "a key of another length": (
+        lambda doc: attestation(doc).update(sig="A" * 86, key="A" * 42), "bad_attestation", "key: base64url without"
+    ),
+    "a signature with padding": (
+        lambda doc: attestation(doc).update(sig="A" * 86 + "==", key="A" * 43), "bad_attestation", "sig: base64url with"
+    ),
+    "a signature with bits left over": (
+        lambda doc: attestation(doc).update(sig="A" * 85 + "B", key="A" * 43), "bad_attestation", "sig: base64url with"
+    ),
+    "a signature that is no text": (
+        lambda doc: attestation(doc).update(sig=7, key="A" * 43), "bad_attestation", "sig: base64url without"
+    ),
     "another version": (lambda doc: attestation(doc).update(v=2), "unsupported", "version 2, 1 expected"),
     "a version that equals one": (lambda doc: attestation(doc).update(v=True), "unsupported", "version True, 1 exp"),
     "a fraction of a version": (lambda doc: attestation(doc).update(v=1.0), "unsupported", "version 1.0, 1 expected"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import versions
+from keys import Nobody
 from versions import ALICE, BOB, EVERYTHING, PEER, Desk
 
 from sync import lives, serve
@@ -20,7 +21,7 @@ GIVEN = versions.version({ALICE: 1}, title="given")
 
 
 def new_process(desk: Desk) -> None:
-    desk.engine = Engine("node:desk", random.Random(2).randbytes)
+    desk.engine = Engine("node:desk", random.Random(2).randbytes, Nobody())
     desk.begin(lives.START)
 
 

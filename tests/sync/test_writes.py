@@ -2,6 +2,7 @@
 
 import pytest
 import versions
+from keys import agent_of
 from versions import ALICE, BOB, ID, NOW, SECOND, Desk
 
 from sync import moment, writes
@@ -10,7 +11,7 @@ from sync.draft import Fields
 from sync.errors import RemoteError
 from sync.ids import memory_id
 from sync.lives import issued_by
-from sync.record import agent_of, load
+from sync.record import load
 from sync.version import Key, Version
 from sync.writes import SKEW_BOUND, Missing, TitleTaken, Written
 

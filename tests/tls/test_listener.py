@@ -18,7 +18,7 @@ from knocking import LOOPS, Echo, Notes, knock, listening, on_loop, plain_client
 
 from tls import listener as listener_module
 from tls.gate import Gate
-from tls.listener import HandshakeEvent, Limits, Listener
+from tls.listener import HandshakeEvent, Limits, Listener, despite_reuse
 
 
 def _gate(mesh: Mesh) -> Gate:
@@ -360,3 +360,37 @@ def test_a_connection_s_tasks_do_not_hold_its_channel(mesh: Mesh, loop: str) -> 
             tasks[0].cancel()
 
     on_loop(loop, main)
+
+
+# --- descriptors that were closed a moment ago
+
+
+@pytest.mark.parametrize("is_patient", [True, False], ids=["patient", "control"])
+def test_a_number_that_the_event_loop_still_watches_turns_nobody_away(
+    is_patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop refuses a new connection on it with EEXIST until it has forgotten the old one.
+
+    (Control: without another try the peer is turned away for something that is none of its business.)
+    """
+    if not is_patient:
+        monkeypatch.setattr(listener_module, "REUSE_TURNS", 0)
+
+    async def main() -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        old, other = socket.socketpair()
+        number = old.fileno()
+        loop.add_reader(number, lambda: None)
+        old.close()  # as a failed connect does it: the loop is told in its next turn
+        here, there = socket.socketpair()
+        assert here.fileno() == number, "the system gives the lowest number that is free"
+        loop.call_soon(lambda: loop.call_soon(loop.remove_reader, number))
+        here.setblocking(False)
+        with other, there:
+            return (await despite_reuse(lambda: loop.connect_accepted_socket(asyncio.Protocol, here)))[0]
+
+    if is_patient:
+        on_loop("uvloop", main)
+    else:
+        with pytest.raises(FileExistsError):
+            on_loop("uvloop", main)

@@ -66,6 +66,7 @@ ROUTES = {
         "limit in other digits": ("GET", API + "/memories?limit=%D9%A3", 400, "bad_query"),
         "a limit without end": ("GET", API + "/search?q=a&limit=" + "9" * 400, 400, "bad_query"),
         "offset in words": ("GET", API + "/conflicts?offset=x", 400, "bad_query"),
+        "a conflict that is not there": ("GET", API + "/conflicts/00000000-0000-4000", 404, "not_found"),
         "an unknown tier to list": ("GET", API + "/memories?tier=huge", 400, "bad_query"),
         "an unknown tier to search": ("GET", API + "/search?q=a&tier=huge", 400, "bad_query"),
         "since in words": ("GET", API + "/memories?since=yesterday", 400, "bad_query"),

@@ -29,7 +29,7 @@ def test_the_walk_finds_the_commands() -> None:
     promised = (
         "init", "serve", "fingerprint", "allowlist check", "allowlist list", "allowlist add", "allowlist remove",
         "peer add", "peer list", "peer remove", "sync status", "store", "get", "list", "search", "update", "delete",
-        "promote", "conflicts", "stats", "backup", "demo",
+        "promote", "conflicts list", "conflicts show", "conflicts resolve", "stats", "backup", "demo",
     )  # fmt: skip
     assert {" ".join(path) for path in ALL} >= set(promised)
 

@@ -112,7 +112,7 @@ def test_the_answers_have_one_form(ai: Command) -> None:
     assert [one["id"] for one in ai("search", "again", "-n", "form", "--json").json["results"]] == [record_id]
     assert ai("update", record_id, "--title", "new form", "--json").json["title"] == "new form"
     assert ai("promote", record_id, "--json").json == {"id": record_id, "promoted": True, "tier": "long"}
-    assert set(ai("conflicts", "--json").json) == {"conflicts", "shared_titles", "count"}
+    assert set(ai("conflicts", "list", "--json").json) == {"conflicts", "shared_titles", "count"}
     stats = ai("stats", "--json").json
     assert {"namespace": "form", "count": 1} in stats["by_namespace"]
     assert ai("delete", record_id, "--json").json == {"deleted": True}
@@ -172,11 +172,6 @@ def test_who_writes_is_recorded(ai: Command) -> None:
     ):
         ran = ai("store", f"by {expected}", "text", "--json", *options, env=env)
         assert memory(ai, ran.json["id"])["metadata"]["agent_id"] == expected
-
-
-def test_no_conflicts_is_an_answer(ai: Command) -> None:
-    """A person sees words, not an empty line."""
-    assert ai("conflicts").out == "no conflicts\n"
 
 
 def test_nothing_to_settle_is_an_answer(ai: Command) -> None:

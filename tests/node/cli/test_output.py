@@ -48,14 +48,14 @@ EACH: dict[str, tuple[str, ...]] = {
     "search": ("search", "content"),
     "update": ("update", "ID", "--content", "other"),
     "promote": ("promote", "ID"),
-    "conflicts": ("conflicts",),
+    "conflicts list": ("conflicts", "list"),
     "settle": ("settle", "--future"),
     "stats": ("stats",),
     "backup": ("backup", "FILE"),
     "delete": ("delete", "ID"),
 }
-ELSEWHERE = {"serve", "demo", "sync status", "import"}
-"""Tested with real nodes, or somebody else's files, each in its own module."""
+ELSEWHERE = {"serve", "demo", "sync status", "import", "conflicts show", "conflicts resolve"}
+"""Tested with real nodes, somebody else's files, or what others wrote, each in its own module."""
 
 
 def leaves(group: click.Group = main, words: tuple[str, ...] = ()) -> Iterator[str]:
@@ -130,6 +130,7 @@ TRANSLATED = {
     "any other trouble of the store": (StoreError("text", "next"), 4, "store"),
     "not found": (RemoteError("not_found", "text"), 1, "not_found"),
     "two begin so": (RemoteError("ambiguous_id", "text"), 1, "ambiguous_id"),
+    "a conflict that has changed": (RemoteError("conflict_changed", "text"), 1, "conflict_changed"),
     "a title that is taken": (RemoteError("title_taken", "text"), 1, "title_taken"),
     "input that is not valid": (RemoteError("limits", "text"), 5, "limits"),
     "a file": (PermissionError(13, "Permission denied", "/x"), 2, "file"),

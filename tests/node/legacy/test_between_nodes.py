@@ -15,6 +15,8 @@ from rust_daemon import V063, RustDaemon
 
 from node.daemon import Daemon
 from node.legacy import replicator
+from sync import moment
+from tests.vectors import verify
 
 
 @dataclass
@@ -65,16 +67,40 @@ def body(title: str, content: str) -> dict[str, Any]:
     return {"title": title, "content": content, "namespace": NAMESPACE}
 
 
+async def is_genuine(caller: Caller, record_id: str) -> bool:
+    """Whether what a node has under this id is signed by the key that it names; judged by the book."""
+    found = (await caller("GET", f"/memories/{record_id}")).json["memory"]
+    return verify.verdict({"kind": "memory", "record": found})
+
+
+async def test_a_signature_that_the_daemon_did_not_keep_is_missed(mesh: Mesh) -> None:
+    """Control: what a daemon's client writes is nobody's of ours, and neither is what was altered on the way."""
+    async with trio(mesh, linked=False) as three:
+        made = (await three.at_a("POST", "/memories", body("one", "of a"))).json["id"]
+        await three.agree()
+        assert await is_genuine(three.at_c, made)
+        row = dict(three.old.store.all()[0])
+        row["content"] = "altered at the daemon"
+        row["updated_at"] = moment.text(moment.microseconds(row["updated_at"]) + 1)
+        three.old.store.merge(row)
+        await three.agree()
+        found = (await three.at_c("GET", f"/memories/{made}")).json["memory"]
+        assert found["content"] == "altered at the daemon"
+        assert "sig" not in found["metadata"]["attestation"]
+
+
 async def test_two_nodes_that_meet_only_at_a_daemon_agree(mesh: Mesh) -> None:
     """Versions keep their clocks on the way: an edit on the far side has seen what it edits, and nothing conflicts."""
     async with trio(mesh, linked=False) as three:
         made = (await three.at_a("POST", "/memories", body("one", "of a"))).json["id"]
         await three.agree()
+        assert await is_genuine(three.at_c, made)
         assert (await three.at_c("PUT", f"/memories/{made}", {"content": "of c"})).status == 200
         await three.agree()
         assert (await three.at_a("PUT", f"/memories/{made}", {"content": "of a again", "priority": 9})).status == 200
         await three.agree()
         assert three.old.store.all()[0]["content"] == "of a again"
+        assert await is_genuine(three.at_c, made)
         assert await three.conflicts() == 0
         assert three.old.complaints == []
 

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 import simulation
 import stores
+from keys import Nobody
 from oracle import SimStore
 from simulation import Node, World
 
@@ -307,7 +308,7 @@ class MirroredWorld(World):
 
     def new_engine(self, name: str) -> Engine:
         tape = Tape(self.random.randbytes)
-        engine = Engine(f"node:{name}", tape)
+        engine = Engine(f"node:{name}", tape, Nobody())
         engine.tape = tape  # type: ignore[attr-defined]
         return engine
 

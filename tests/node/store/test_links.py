@@ -11,6 +11,7 @@ from node.store import linked, locator
 from node.store.locator import Locator, Run, id_key, rows_beginning
 from node.store.schema import MIGRATIONS, migrate
 from sync import moment
+from sync.attest import Unsigned
 from sync.ids import memory_id
 from sync.link import link_version
 from sync.ports import PageRequest
@@ -39,7 +40,9 @@ def shown(keeper: Keeper, record_id: str, limit: int = 100, offset: int = 0) -> 
 def foreign_link(namespace: str, *, seconds: int = 0, actor: str = "e" * 16, **said: Any) -> Version:
     """A link from x to y, made elsewhere."""
     at = moment.text(stores.START + seconds * stores.SECOND)
-    return link_version(namespace, X, Y, "related_to", LATER, "agent:elsewhere", {actor: 1 << 20}, at=at, **said)
+    return link_version(
+        namespace, X, Y, "related_to", LATER, Unsigned("agent:elsewhere"), {actor: 1 << 20}, at=at, **said
+    )
 
 
 @pytest.mark.parametrize("is_merged", [False, True], ids=["in memory", "in the table"])
@@ -84,7 +87,7 @@ def test_ids_that_begin_alike_have_each_their_own_links(keeper: Keeper, still: N
     """Of foreign ids one may be the beginning of another."""
     ids = ("memory", "memory-1", "memory-10", "memory-2")
     for number, source in enumerate(ids, 1):
-        made = link_version("a", source, "target", "related_to", LATER, "agent:x", {"d" * 16: number << 20})
+        made = link_version("a", source, "target", "related_to", LATER, Unsigned("agent:x"), {"d" * 16: number << 20})
         keeper.take(made)
     for _ in range(2):
         assert {source: shown(keeper, source) for source in ids} == {
@@ -178,7 +181,8 @@ def test_a_store_without_the_index_of_links_gets_it(keeper: Keeper) -> None:
     keeper.close()
     with raw(keeper.path) as connection:
         connection.execute("DROP INDEX memory_link")
-        connection.execute("DELETE FROM migration WHERE version = 3")
+        connection.execute("DROP TABLE key_secret")
+        connection.execute("DELETE FROM migration WHERE version > 2")
         assert migrate(connection, keeper.path, MIGRATIONS[:2]) == 2
     opened = Keeper(keeper.path, create=False)
     assert shown(opened, Y) == [(X, Y, None)]

@@ -15,6 +15,7 @@ from node.store.connection import DatabaseError
 from node.store.locator import Locator, Run, id_key
 from node.store.schema import MIGRATIONS, migrate
 from sync import moment
+from sync.attest import Unsigned
 from sync.draft import Fields
 from sync.record import load, memory_version
 from sync.version import Key
@@ -341,7 +342,7 @@ def test_ids_with_one_beginning_are_found_by_more_of_it(keeper: Keeper, still: N
         version = stores.foreign(f"t{number}")
         memory = load(version.doc)
         memory.id = f"memory-{number:06}"
-        made.append(memory_version(memory, "agent:elsewhere", {"e" * 16: (number + 1) << 20}))
+        made.append(memory_version(memory, Unsigned("agent:elsewhere"), {"e" * 16: (number + 1) << 20}))
     keeper.take(*made[:20])
     steps(keeper)
     keeper.take(*made[20:])

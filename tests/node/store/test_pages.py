@@ -13,11 +13,13 @@ import pytest
 import stores
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from keys import Nobody
 from memory_store import MemoryStore
 
 from node.store import Store, pages
 from node.store.tail import NotInTail
 from sync import moment
+from sync.attest import Unsigned
 from sync.batch import Batch
 from sync.engine import Engine
 from sync.ids import memory_id
@@ -63,7 +65,7 @@ class Pair:
 
 def feed() -> Iterator[Callable[[Ledger], None]]:
     """Tasks that make a feed with everything in it: given, deletes, links, conflicts, gaps, sizes, namespaces."""
-    rng, engine, serial = random.Random(7), Engine("host:test", random.Random(8).randbytes), itertools.count()
+    rng, engine, serial = random.Random(7), Engine("host:test", random.Random(8).randbytes, Nobody()), itertools.count()
 
     def version(index: int, actor: int) -> Version:
         namespace, clock, now = NAMESPACES[index % 4], {f"{actor:016x}": 1 << 20}, stores.START + rng.randrange(10**12)
@@ -71,11 +73,11 @@ def feed() -> Iterator[Callable[[Ledger], None]]:
             ids = (memory_id(namespace, f"title {index}", 0), f"target {index}", "related_to")
             agent = f"agent:{next(serial)}"
             if rng.random() < 0.3:
-                return unlink_version(namespace, *ids, moment.text(now), agent, clock)
-            return link_version(namespace, *ids, moment.text(now), agent, clock)
+                return unlink_version(namespace, *ids, moment.text(now), Unsigned(agent), clock)
+            return link_version(namespace, *ids, moment.text(now), Unsigned(agent), clock)
         if rng.random() < 0.25:
             id_ = memory_id(namespace, f"title {index}", 0)
-            return tombstone_version(namespace, id_, moment.text(now), f"agent:{next(serial)}", clock)
+            return tombstone_version(namespace, id_, moment.text(now), Unsigned(f"agent:{next(serial)}"), clock)
         content = f"{next(serial)} {'x' * rng.choice((1, 200, 3_000))}"
         return stores.foreign(f"title {index}", content, namespace, actor=f"{actor:016x}", now=now)
 

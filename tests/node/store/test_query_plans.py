@@ -152,6 +152,8 @@ ASKED = {
     "all versions of a key": reading("versions", ("a", "x")),
     "a list of one namespace": reading("listed", ListFilter(NOW, 20, namespace="b")),
     "conflicts": reading("conflicting", 20, 0),
+    "conflicts by the beginning of an id": reading("conflicting_beginning", "abcd"),
+    "conflicts by the beginning of an id in a namespace": reading("conflicting_beginning", "abcd", "a"),
     "how many conflicts": reading("conflict_count"),
     "search": searching("common"),
     "search with filters": searching('"common word"', namespace="a", tier="mid", tag="x", agent_id="y"),

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 import versions
+from keys import agent_of
 from versions import ALICE, BOB, NOW, SECOND
 
 from sync import moment
@@ -14,7 +15,7 @@ from sync.clock import covers, dominates
 from sync.legacy.judge import ACTOR, NOBODY, Echo, brought_back, judge, left, removed
 from sync.legacy.row import Row, read_row
 from sync.memory import MAX_METADATA_BYTES
-from sync.record import Refused, agent_of, load, read
+from sync.record import Refused, load, read
 from sync.version import Version
 
 KEY = ("a", versions.ID)

@@ -9,6 +9,7 @@ from rust_files import row as fields
 from node.legacy.importing import row
 from node.legacy.importing.source import NotTaken
 from sync import moment
+from sync.attest import Unsigned
 from sync.ids import memory_id
 from sync.legacy.judge import ACTOR, NOBODY
 from sync.record import load, memory_version, read
@@ -87,7 +88,7 @@ def test_an_id_that_a_node_like_this_one_computed_stays() -> None:
 
 def test_a_version_of_a_node_like_this_one_is_taken_as_it_is() -> None:
     """Carried through by that daemon unaltered, it has its own clock; it is no edit of that daemon's."""
-    native = memory_version(load(made().doc), "agent:native", {"ab" * 8: 7})
+    native = memory_version(load(made().doc), Unsigned("agent:native"), {"ab" * 8: 7})
     document = msgspec.json.decode(native.doc)
     assert made(**document) == native
 
@@ -99,7 +100,7 @@ def test_a_version_of_a_node_like_this_one_is_taken_as_it_is() -> None:
 )
 def test_an_altered_one_is_what_it_is_over_the_wire(changes: dict[str, Any], *, is_edit: bool) -> None:
     """With its old time nobody has edited it; with a newer one somebody has, who had seen it."""
-    native = memory_version(load(made().doc), "agent:native", {"ab" * 8: 7})
+    native = memory_version(load(made().doc), Unsigned("agent:native"), {"ab" * 8: 7})
     version = made(**{**msgspec.json.decode(native.doc), **changes})
     edit = {ACTOR: moment.microseconds(version.at)} if is_edit else {}
     assert version.clock == {"ab" * 8: 7} | edit
