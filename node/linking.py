@@ -35,7 +35,7 @@ class Linking:
         )
         if isinstance(result, Missing):
             raise RemoteError("not_found", f"source_id: memory {source.id} was deleted in this moment")
-        return {"linked": True, "attest_level": "unsigned", **_triple(wanted)}
+        return {"linked": True, "attest_level": "self_signed", **_triple(wanted)}
 
     async def delete(self, body: bytes | None, query: Mapping[str, str], agent: str | None) -> dict[str, Any]:
         """Take a link back, here and on every peer. `{"deleted": false}` where there is none.

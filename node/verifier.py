@@ -24,7 +24,6 @@ STEP = 100
 """Claims of one request: the first slice of a page is written while the next is verified."""
 
 log = structlog.get_logger("verifier")
-_Request = tuple[list[Claim], "asyncio.Future[bytes]"]
 
 
 class Checks:

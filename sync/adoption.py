@@ -39,7 +39,7 @@ class Adopter(Receiver):
 
     def _outcome(self, version: Version) -> Outcome:
         if version.signature and not is_genuine(version):
-            return Refused(version.id, version.kind, "bad_signature", BAD_SIGNATURE)
+            return Refused(version.shown, version.kind, "bad_signature", BAD_SIGNATURE)
         if version.at > self._horizon:
             return Refused(version.id, version.kind, "clock_skew", self._early(version.at))
         kept = self._batch.kept(version.key)

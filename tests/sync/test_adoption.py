@@ -1,15 +1,19 @@
 """Versions that no page brought: merged as any other, without a giver, without waiting, and without echoes."""
 
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 import versions
 from hypothesis import given
 from hypothesis import strategies as st
+from keys import pair
 from versions import ALICE, ID, NOW, SECOND, Desk
 
 from sync import adoption, moment
 from sync.adoption import Adopted
+from sync.attest import base64url
 from sync.legacy.judge import ACTOR
 from sync.record import Refused, read
 from sync.version import Version
@@ -47,6 +51,29 @@ def test_it_has_no_giver_and_is_not_of_this_nodes_writing() -> None:
     assert [one.giver for one in desk.kept(KEY)] == [0]
     page = desk.cut(offer=True).page
     assert (page.count, bool(page.offers)) == (0, True)
+
+
+@pytest.mark.parametrize("is_looked_at", [True, False], ids=["looked at", "control"])
+def test_a_forged_one_is_refused_by_name(is_looked_at: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever brings a file vouches for nobody in it. (Control: not looked at, it would be taken.)"""
+    if not is_looked_at:
+        monkeypatch.setattr(adoption, "is_genuine", lambda version: True)
+    forged, beside = versions.version({ALICE: 1}, signature=bytes(64)), legacy(id=versions.OTHER)
+    first, second = adopt(Desk(), replace(forged, doc=signed_by_another(forged)), beside).outcomes
+    assert second == "taken"
+    if is_looked_at:
+        assert isinstance(first, Refused)
+        assert (first.id, first.reason) == (ID, "bad_signature")
+    else:
+        assert first == "taken"
+
+
+def signed_by_another(version: Version) -> bytes:
+    """The document with a key and a signature in it that are not over it."""
+    document = msgspec.json.decode(version.doc)
+    other = base64url(pair("agent:another").key)
+    document["metadata"]["attestation"] |= {"key": other, "sig": base64url(version.signature)}
+    return msgspec.json.encode(document)
 
 
 def test_a_newer_version_supersedes_and_an_older_one_changes_nothing() -> None:

@@ -55,7 +55,7 @@ async def test_a_link_is_made_shown_from_both_ends_and_taken_back(node: Served, 
     one, two = ids["one"], ids["two"]
     before = await node.read("/stats")
     made = await link(node, one, two, "supersedes", valid_until="2030-01-01T00:00:00Z")
-    assert (made.status, made.json["linked"], made.json["attest_level"]) == (201, True, "unsigned")
+    assert (made.status, made.json["linked"], made.json["attest_level"]) == (201, True, "self_signed")
     (found,) = await links(node, one)
     said = {"source_id": one, "target_id": two, "relation": "supersedes", "observed_by": "ai:alice"}
     assert found.items() >= said.items()

@@ -6,16 +6,17 @@ from typing import Any
 import msgspec
 import pytest
 import versions
-from keys import agent_of
+from keys import agent_of, pair
 from versions import ALICE, BOB, NOW, SECOND
 
-from sync import moment
+from sync import ed25519, moment
+from sync.attest import is_genuine
 from sync.canonical import content_digest
 from sync.clock import covers, dominates
 from sync.legacy.judge import ACTOR, NOBODY, Echo, brought_back, judge, left, removed
 from sync.legacy.row import Row, read_row
 from sync.memory import MAX_METADATA_BYTES
-from sync.record import Refused, load, read
+from sync.record import Refused, load, memory_version, read
 from sync.version import Version
 
 KEY = ("a", versions.ID)
@@ -45,6 +46,30 @@ def test_an_unaltered_row_is_the_version_that_it_was() -> None:
     ours = versions.version({ALICE: 3})
     assert judged(row(ours)).tag == ours.tag
     assert judged(row(ours, id="its own id", access_count=7, last_accessed_at=AT), ours).tag == ours.tag
+
+
+def test_a_signed_version_comes_back_signed() -> None:
+    """Case 1, through a daemon that knows nothing of signatures: it verifies behind it."""
+    ours = memory_version(versions.memory(), pair("ai:writer"), {ALICE: 3})
+    back = judged(row(ours, id="its own id", access_count=7))
+    assert back.tag == ours.tag
+    assert is_genuine(back)
+
+
+@pytest.mark.parametrize("is_verified", [True, False], ids=["verified", "control"])
+def test_a_signature_that_is_not_over_the_attestation_proves_nothing(
+    is_verified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 4: then it is what that daemon says, unsigned, and has seen nothing. (Control: it would have our clock.)"""
+    if not is_verified:
+        monkeypatch.setattr(ed25519, "verifies", lambda key, text, signature: True)
+    ours = memory_version(versions.memory(), pair("ai:writer"), {ALICE: 3})
+    metadata = msgspec.to_builtins(load(ours.doc))["metadata"]
+    metadata["attestation"]["clock"] = {ALICE: 9}
+    found = judge(row(ours, metadata=metadata), KEY, [])
+    assert isinstance(found, Version)
+    assert found.clock == ({ACTOR: NOW} if is_verified else {ALICE: 9})
+    assert (found.signature == b"") is is_verified
 
 
 @pytest.mark.parametrize(
