@@ -229,7 +229,7 @@ def changing_runs(keeper: Keeper, times: int) -> Iterator[list[int]]:
         def __getattr__(self, name: str) -> Any:
             return getattr(true, name)
 
-    reader._connection = Late()  # type: ignore[assignment]
+    reader._connection = Late()  # type: ignore[assignment]  # it stands in for a class that cannot be derived from
     try:
         yield left
     finally:
@@ -290,7 +290,7 @@ def looked_up_late(keeper: Keeper, meanwhile: Callable[[], Any]) -> list[str]:
         def __getattr__(self, name: str) -> Any:
             return getattr(true, name)
 
-    reader._connection = Late()  # type: ignore[assignment]
+    reader._connection = Late()  # type: ignore[assignment]  # it stands in for a class that cannot be derived from
     try:
         found = keeper.store.reader._one_statement(lambda one: one.by_id(version.id, LATER))
     finally:
