@@ -53,6 +53,11 @@ class PeerBook:
         name = fingerprint.removeprefix("sha256:")[:12]
         return Peer(name, fingerprint, None, self._default_read, self._default_write, legacy=self.default_legacy)
 
+    def name_of(self, fingerprint: str) -> str | None:
+        """What the operator calls the peer with this certificate; None where none is configured."""
+        found = self._peers.get(fingerprint)
+        return None if found is None else found.name
+
     def policy(self, fingerprint: str) -> Policy:
         """Our rules for what comes from this certificate."""
         peer = self.find(fingerprint)
