@@ -17,8 +17,11 @@ from sync import ed25519
 from sync.attest import claim_of, writer_of
 from sync.errors import RemoteError
 from sync.keyline import key_text
+from sync.keyring import Keyring
 from sync.link import RELATIONS, link_id
 from sync.recheck import Broken, recheck
+from sync.record import Refused
+from sync.trust import Trust, judge
 from sync.version import Version
 
 DEFAULT_PAGE = 100
@@ -46,9 +49,18 @@ Judge = Callable[[Version], Level]
 """The level of a version whose signature, if it has one, is its key's."""
 
 
-def by_signature(version: Version) -> Level:
-    """The level where nobody has said whose a key is."""
-    return Level("self_signed" if version.signature else "unsigned")
+def judged_by(keyring: Keyring) -> Judge:
+    """Levels by the table of protocol section 5.
+
+    What may come in unsigned, or from agents that are not enrolled, is a rule for peers; here it has a level.
+    """
+    trust = Trust(keyring, "any", allow_unsigned=True)
+
+    def level(version: Version) -> Level:
+        found = judge(trust, version)
+        return Level("refused", found.reason, found.detail) if isinstance(found, Refused) else Level(found)
+
+    return level
 
 
 async def verify_in_thread(claims: list[Claim]) -> bytes:
@@ -59,8 +71,8 @@ async def verify_in_thread(claims: list[Claim]) -> bytes:
 class Proofs:
     """What is stored, verified again for local clients."""
 
-    def __init__(self, store: Store, verify: Verify, name_of: NameOf, judge: Callable[[], Judge]) -> None:
-        self._store, self._verify, self._name_of, self._judge = store, verify, name_of, judge
+    def __init__(self, store: Store, verify: Verify, name_of: NameOf, keyring: Callable[[], Keyring]) -> None:
+        self._store, self._verify, self._name_of, self._keyring = store, verify, name_of, keyring
 
     async def page(self, query: Mapping[str, str]) -> dict[str, Any]:
         """What is kept of the next keys of the feed: `after` a number, at most `limit` of them.
@@ -94,9 +106,9 @@ class Proofs:
         for start in range(0, len(signed), STEP):
             claims = await asyncio.to_thread(lambda some: [claim_of(one) for one in some], signed[start : start + STEP])
             genuine += map(bool, await self._verify(claims))
-        results, judge = iter(genuine), self._judge()
+        results, level_of = iter(genuine), judged_by(self._keyring())
         return [
-            self._record(one, [(look, _level(look, results, judge)) for look in some], givers)
+            self._record(one, [(look, _level(look, results, level_of)) for look in some], givers)
             for one, some in zip(kept, looks, strict=True)
         ]
 
@@ -133,12 +145,12 @@ def counted(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {"levels": levels, "faults": faults}
 
 
-def _level(look: Version | Broken, genuine: Iterator[bool], judge: Judge) -> Level:
+def _level(look: Version | Broken, genuine: Iterator[bool], level_of: Judge) -> Level:
     if isinstance(look, Broken):
         return Level("broken", look.reason, look.detail)
     if look.signature and not next(genuine):
         return Level("broken", "bad_signature", "its signature is not over this record by the key that it names")
-    return judge(look)
+    return level_of(look)
 
 
 def _described(row: Row, look: Version | Broken, level: Level) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from node import bridge
-from node.cli import conflicts, identity, memory, mesh, serve, trust, verify
+from node.cli import conflicts, identity, keyring, memory, mesh, serve, trust, verify
 from node.cli.output import EPILOG, USAGE, CommandError, fail
 
 
@@ -44,6 +44,7 @@ for _command in (
     *mesh.COMMANDS,
     *trust.COMMANDS,
     *identity.COMMANDS,
+    *keyring.COMMANDS,
     *memory.COMMANDS,
     *conflicts.COMMANDS,
     *verify.COMMANDS,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from node import passphrase
+from node import keyfile, passphrase
 from node.cli.context import Invocation
 from node.cli.output import NO, REFUSED, STORE, UNREACHABLE, CommandError
 from node.conflicts import Conflicts
@@ -18,7 +18,7 @@ from node.identities import Identities
 from node.linking import Linking
 from node.memories import Memories
 from node.passphrase import from_file
-from node.proofs import Proofs, by_signature, verify_in_thread
+from node.proofs import Proofs, verify_in_thread
 from node.store import Store
 from node.timekeeper import Timekeeper
 from sync import lives
@@ -262,7 +262,7 @@ def backend(invocation: Invocation) -> Iterator[Backend]:
         store.writer.call(lambda ledger: engine.begin_life(ledger, clock.now(), lives.START))
         identities = Identities(store, engine.agent, clock.now)
         names = {one.fingerprint.text: one.name for one in config.peers}
-        proofs = Proofs(store, verify_in_thread, names.get, lambda: by_signature)
+        proofs = Proofs(store, verify_in_thread, names.get, lambda: keyfile.load(home.keyring(config)))
         yield StoreBackend(Memories(store, engine, clock.now), identities, proofs)
     finally:
         store.close()

@@ -9,15 +9,17 @@ import click
 from node import identities, passphrase, privatekey
 from node.cli.backend import backend, running_node
 from node.cli.context import Invocation, command
+from node.config import ConfigError
+from node.enrolment import Enrolment, entry_of
 from node.passphrase import from_file
 from node.privatekey import checked_agent
 from node.store import Store
 from node.store.keys import Execute, Keys, beside
 from node.store.ledger import SqlLedger
 from node.timekeeper import Timekeeper
-from sync import ed25519
+from sync import ed25519, moment
 from sync.attest import from_base64url
-from sync.keyline import Entry, Succession, key_text, parse_key, written
+from sync.keyline import PREFIX, Entry, Succession, key_text, parse_key, written
 from sync.ports import Ledger
 
 T = TypeVar("T")
@@ -40,13 +42,16 @@ def listed(invocation: Invocation) -> None:
     """Show the agents that write here, their keys, current and former, and what the keyring says of each."""
     with backend(invocation) as node:
         answer = node.identities()
-    lines = []
+    ring = _enrolment(invocation)
+    known, lines = ring.read(), []
     for agent in answer["identities"]:
         lines.append(agent["agent"])
         for one in agent["keys"]:
             use = "current" if one["current"] else "former"
             since = f" since {one['since']}" if one["since"] else ""
-            lines.append(f"    {one['key']}  {use}, {one['origin']}{since}; signed {one['signed']} of what is kept")
+            one["keyring"] = ring.standing(agent["agent"], parse_key(one["key"]), known)
+            signed = f"signed {one['signed']} of what is kept"
+            lines.append(f"    {one['key']}  {use}, {one['origin']}{since}, {one['keyring']}; {signed}")
     invocation.show(answer, "\n".join(lines))
 
 
@@ -72,8 +77,12 @@ def rotate(invocation: Invocation, agent: str, label: str | None) -> None:
     it is revoked. Send the line to the other operators.
     """
     checked_agent(agent)
+    ring = _enrolment(invocation)
+    ring.read()  # a broken one is told before anything is changed
     with backend(invocation) as node:
         answer = node.rotate(agent)
+    former = ring.read().find(parse_key(answer["after"]))
+    answer["enrolled"] = former is not None and former.agent == agent and ring.enroll(_entry(invocation, answer, label))
     _show_line(invocation, answer, label)
 
 
@@ -117,6 +126,59 @@ def import_key(invocation: Invocation, agent: str, file: Path, passphrase_file: 
     invocation.show(told, text)
 
 
+@identity.command()
+@click.argument("key", metavar="LINE|KEY")
+@click.argument("agent", required=False)
+@click.option("--label", default="", help="The comment behind the line, where a key and an agent are given.")
+@command
+def enroll(invocation: Invocation, key: str, agent: str | None, label: str) -> None:
+    """Say in the keyring that a key belongs to an agent. A running node notices by itself.
+
+    Give the line that the other operator's `identity generate` or `identity rotate` prints, in quotes, or a key and an
+    agent. Compare the key by a way that you trust. The file is made where there is none.
+
+        ai-memory identity enroll 'ed25519:…  ai:alice  # laptop'
+    """
+    if agent is None and label:
+        raise click.UsageError("--label goes with KEY and AGENT; a line has its own")
+    entry = entry_of(key) if agent is None else Entry(_key(key), checked_agent(agent), label=label)
+    if entry.revoked is not None:
+        raise click.UsageError("the line says that the key is revoked: there is nothing to enroll")
+    ring = _enrolment(invocation)
+    changed = ring.enroll(entry)
+    told = {"key": key_text(entry.key), "agent": entry.agent, "keyring": str(ring.path), "changed": changed}
+    invocation.show(told, f"{entry.agent} signs with {key_text(entry.key)}" + ("" if changed else ", as before"))
+
+
+@identity.command()
+@click.argument("who", metavar="AGENT|KEY")
+@click.option("--at", help="From when on it may not have signed: RFC 3339, any offset [now].")
+@command
+def revoke(invocation: Invocation, who: str, at: str | None) -> None:
+    """Say in the keyring that a key, or every key of an agent, is no more its own from a time on.
+
+    What it signed with an earlier time stays valid. After a theft name the last time at which it was surely not stolen.
+    """
+    since = moment.canonical(at) if at is not None else moment.text(Timekeeper().now())
+    if since is None:
+        raise click.UsageError(f"--at: {at!r}, an RFC 3339 time such as 2026-01-31T12:00:00Z expected")
+    ring = _enrolment(invocation)
+    revoked = ring.revoke(_key(who) if who.startswith(PREFIX) else checked_agent(who), since)
+    told = {"revoked": [key_text(key) for key in revoked], "at": since, "keyring": str(ring.path)}
+    invocation.show(told, "\n".join(f"{key_text(key)} is revoked from {since} on" for key in revoked))
+
+
+def _enrolment(invocation: Invocation) -> Enrolment:
+    return Enrolment.of(invocation.home, invocation.config())
+
+
+def _key(text: str) -> bytes:
+    try:
+        return parse_key(text)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+
+
 def _with_keys(invocation: Invocation, task: Callable[[Execute, Keys], T], *, tell: bool = True) -> T:
     """Run a task over the private keys: beside a running node, which is told then, or in the store itself."""
     running = running_node(invocation)
@@ -141,15 +203,19 @@ def _with_keys(invocation: Invocation, task: Callable[[Execute, Keys], T], *, te
 
 
 def _show_line(invocation: Invocation, answer: dict[str, Any], label: str | None) -> None:
-    """The keyring line of a key that the node told of."""
+    answer["line"] = written(_entry(invocation, answer, label))
+    invocation.show(answer, answer["line"])
+
+
+def _entry(invocation: Invocation, answer: dict[str, Any], label: str | None) -> Entry:
+    """The keyring's entry for a key that the node told of."""
     past = None
     if answer["by"] is not None:
         by = from_base64url(answer["by"], ed25519.SIGNATURE_BYTES)
         assert by is not None, "the node's own words"
         past = Succession(parse_key(answer["after"]), answer["since"], by)
     name = invocation.config().name if label is None else label
-    answer["line"] = written(Entry(parse_key(answer["key"]), answer["agent"], succession=past, label=name))
-    invocation.show(answer, answer["line"])
+    return Entry(parse_key(answer["key"]), answer["agent"], succession=past, label=name)
 
 
 COMMANDS = (identity,)

@@ -119,6 +119,13 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         "CREATE TABLE key_secret(one INTEGER PRIMARY KEY CHECK(one = 1), secret BLOB NOT NULL) STRICT",
     ),
     (
+        # What was written here before there were keys: written again, signed, at the next start. Emptied once for all.
+        "CREATE TABLE unsigned(namespace TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY(namespace, id))"
+        " STRICT, WITHOUT ROWID",
+        "INSERT INTO unsigned SELECT namespace, id FROM memory WHERE giver IS NULL AND signature = x''"
+        " UNION SELECT namespace, id FROM conflict WHERE giver IS NULL AND signature = x''",
+    ),
+    (
         # Keys that an operator asked for, made or brought; an agent signs with its last one (keys.py).
         """CREATE TABLE agent_key(
             number INTEGER PRIMARY KEY,

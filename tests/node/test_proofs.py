@@ -13,7 +13,7 @@ from versions import ALICE, BOB, memory
 
 from node import proofs as module
 from node.exchange import new_engine
-from node.proofs import Level, Proofs, by_signature, verify_in_thread
+from node.proofs import Proofs, verify_in_thread
 from node.store import Store
 from sync import ed25519, lives, moment
 from sync.attest import Unsigned, base64url, claim_of
@@ -21,16 +21,19 @@ from sync.draft import Fields
 from sync.errors import RemoteError
 from sync.ids import memory_id
 from sync.keyline import key_text
+from sync.keyring import EMPTY, Entry, Keyring
 from sync.link import LinkFields, link_id
-from sync.receive import Page, Part, Policy, Taken
+from sync.policy import Policy
+from sync.receive import Page, Part, Taken
 from sync.record import memory_version, tombstone_version
 from sync.scope import Globs
+from sync.trust import Trust
 from sync.version import Version
 
 PASSPHRASE = "a passphrase of the tests"
 NOW = versions.NOW
 PEER, STRANGER = "sha256:" + "5" * 64, "sha256:" + "6" * 64
-POLICY = Policy(Globs.everything(), Globs.everything().tag)
+POLICY = Policy(Globs.everything(), Trust(allow_unsigned=True))
 COLUMNS = ("namespace", "id", "kind", "at", "title", "clock", "content", "signature", "tag", "doc")
 
 
@@ -41,8 +44,8 @@ class Place:
         self.store = Store.open(path, PASSPHRASE, create=True, readers=1)
         self.engine = new_engine("host:test", self.store)
         self.now, self.pages = NOW, 0
-        self.judge = by_signature
-        self.proofs = Proofs(self.store, verify_in_thread, {PEER: "desk"}.get, lambda: self.judge)
+        self.keyring = EMPTY
+        self.proofs = Proofs(self.store, verify_in_thread, {PEER: "desk"}.get, lambda: self.keyring)
         self.do(self.engine.begin_life, self.now, lives.START)
 
     def do(self, body: Any, *args: Any) -> Any:
@@ -221,20 +224,32 @@ def test_a_version_that_is_gone_is_missed(place: Place) -> None:
     assert (told["faults"], told["records"][0]["fault"]) == (1, "1 versions of it are here, 2 expected")
 
 
-def test_the_judge_has_the_last_word(place: Place) -> None:
-    """On what is signed by the key that it names, and on nothing that is not."""
-    seen: list[str] = []
+def test_the_keyring_says_whose_key_it_is(place: Place) -> None:
+    """Attested, where it is the agent's; refused, where it is not, or was revoked; control: nobody is enrolled."""
+    record_id, key = place.write("one"), place.store.keys.author("ai:one").key
+    other = pair("ai:other").key
 
-    def judge(version: Version) -> Level:
-        seen.append(version.id)
-        return Level("refused", "key_mismatch", "it is another's")
+    def level() -> tuple[str, str | None]:
+        version = place.one(record_id)["records"][0]["versions"][0]
+        return version["level"], version["reason"]
 
-    place.judge = judge
-    victim, other = place.write("victim"), place.write("other")
-    place.alter("UPDATE memory SET title = 'else' WHERE id = ?", victim)
-    found = {one["id"]: one["versions"][0] for one in place.all()}
-    assert (found[victim]["level"], found[other]["level"]) == ("broken", "refused")
-    assert seen == [other]
+    assert level() == ("self_signed", None)
+    place.keyring = Keyring((Entry(key, "ai:one"),))
+    assert level() == ("attested", None)
+    place.keyring = Keyring((Entry(other, "ai:one"),))
+    assert level() == ("refused", "key_mismatch")
+    place.keyring = Keyring((Entry(key, "ai:one", revoked=moment.text(place.now)),))
+    assert level() == ("refused", "key_revoked")
+    place.keyring = Keyring((Entry(key, "ai:one", revoked=moment.text(place.now + 1)),))
+    assert level() == ("attested", None)
+
+
+def test_what_was_altered_is_broken_whoever_is_enrolled(place: Place) -> None:
+    """The keyring is asked about what verifies, and about nothing else."""
+    record_id = place.write("one")
+    place.keyring = Keyring((Entry(place.store.keys.author("ai:one").key, "ai:one"),))
+    place.alter("UPDATE memory SET title = 'else' WHERE id = ?", record_id)
+    assert place.one(record_id)["levels"] == {"broken": 1}
 
 
 def test_pages_cover_everything_once(place: Place) -> None:

@@ -170,3 +170,68 @@ def test_a_running_node_is_not_held_up(home: Home, tmp_path: Path) -> None:
     for number in range(10):
         assert run("store", f"busy {number}", "text", home=home).code == 0
         assert run("identity", "import", "ai:busy", str(tmp_path / "key"), home=home).code == 0
+
+
+@pytest.fixture
+def keyring(home: Home) -> Iterator[Path]:
+    """The node's keyring file, which is not there yet, and gone at the end."""
+    path = home.path / "keyring"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_a_line_of_another_operator_is_enrolled(home: Home, ai: Command, keyring: Path, tmp_path: Path) -> None:
+    """As it was printed, or as key and agent; then `list` and `verify` know it."""
+    wrote(home, "ai:known", "by a known agent")
+    line = ai("generate", "ai:known").out
+    assert ai("enroll", line).code == 0
+    assert keyring.read_text().endswith(line)
+    told = next(one for one in ai("list", "--json").json["identities"] if one["agent"] == "ai:known")
+    assert [one["keyring"] for one in told["keys"]] == ["enrolled"]
+    key = told["keys"][0]["key"]
+    assert not ai("enroll", key, "ai:known", "--json").json["changed"]
+    made = run("store", "attested", "text", "--agent-id", "ai:known", "--json", home=home).json["id"]
+    if home.running() is None:
+        assert run("verify", made, "--require", "attested", home=home).code == 0
+
+
+def test_a_rotation_is_written_into_the_keyring(home: Home, ai: Command, keyring: Path) -> None:
+    """Where the key before stands there; control: of an agent that does not, nothing is written."""
+    ai("enroll", ai("generate", "ai:ring").out)
+    told = ai("rotate", "ai:ring", "--json").json
+    assert told["enrolled"]
+    assert keyring.read_text().splitlines()[-1] == told["line"]
+    before = keyring.read_bytes()
+    assert not ai("rotate", "ai:nobody", "--json").json["enrolled"]
+    assert keyring.read_bytes() == before
+
+
+def test_a_broken_keyring_stops_a_rotation(home: Home, ai: Command, keyring: Path) -> None:
+    """Before the agent has another key. (Control: without the file it gets one.)"""
+    key = ai("generate", "ai:careful", "--json").json["key"]
+    keyring.write_text("oops\n")
+    told = ai("rotate", "ai:careful", "--json")
+    assert (told.code, told.error["code"]) == (2, "keyring")
+    assert "keyring:1:1" in told.error["error"]
+    assert ai("generate", "ai:careful", "--json").json["key"] == key
+    keyring.unlink()
+    assert ai("rotate", "ai:careful", "--json").json["key"] != key
+
+
+def test_a_stolen_key_is_revoked(home: Home, ai: Command, keyring: Path) -> None:
+    """By its agent's id or by itself, from now or from a time on."""
+    ai("enroll", ai("generate", "ai:stolen").out)
+    told = ai("revoke", "ai:stolen", "--at", "2026-01-31T12:00:00+01:00", "--json").json
+    assert told["at"] == "2026-01-31T11:00:00.000000+00:00"
+    assert "revoked=2026-01-31T11:00:00.000000+00:00" in keyring.read_text()
+    again = ai("revoke", told["revoked"][0], "--json").json
+    assert again["revoked"] == told["revoked"]
+    assert ai("revoke", "ai:stolen", "--at", "soon").code == 2
+    assert "no line of" in ai("revoke", "ai:unheard-of", "--json").error["error"]
+
+
+@pytest.mark.parametrize("words", [("oops",), ("ed25519:oops", "ai:x"), (f"ed25519:{'A' * 43}", "ai:x")])
+def test_what_is_no_key_is_not_enrolled(ai: Command, keyring: Path, words: tuple[str, ...]) -> None:
+    """No key, too short a one, and one of small order, under which anything could be signed."""
+    assert ai("enroll", *words).code == 2
+    assert not keyring.exists()
