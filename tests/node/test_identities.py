@@ -1,6 +1,7 @@
 """The agents of a node and their keys: made, rotated at once, taken in, and told without their private halves."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from node.store import Store
 from node.store.keys import beside
 from node.timekeeper import Timekeeper
 from sync import ed25519, lives
-from sync.attest import KeyPair, from_base64url
+from sync.attest import KeyPair, base64url, from_base64url
 from sync.errors import RemoteError
 from sync.keyline import parse_key, successor_text
 
@@ -200,5 +201,6 @@ def test_no_private_half_is_told(node: Node) -> None:
     """In no answer that goes over HTTP."""
     told = json.dumps([node.rotate("ai:one"), node.listed(), node.generate("ai:one")])
     seed = node.store.keys.author("ai:one").seed
-    forms = (seed.hex(), ed25519.public_of(seed).hex(), "seed", "secret", "private")
+    forms = (seed.hex(), base64url(seed), base64.b64encode(seed).decode(), "seed", "secret", "private")
     assert not [form for form in forms if form in told]
+    assert base64url(ed25519.public_of(seed)) in told  # control: the public half, in such a form

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,3 +263,29 @@ def test_pages_cover_everything_once(place: Place) -> None:
     assert {one["versions"][0]["level"] for one in whole} == {"self_signed"}
     small = place.all(limit=10)
     assert small == whole
+
+
+@pytest.mark.parametrize("is_in_place", [True, False], ids=["as it is", "control"])
+def test_nothing_is_proven_on_the_event_loop(place: Place, is_in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither documents nor signatures: the node answers others meanwhile. (Control: without threads they are.)"""
+    place.write("one")
+    threads: list[int] = []
+
+    def noted(work: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            threads.append(threading.get_ident())
+            return work(*arguments)
+
+        return run
+
+    async def at_once(work: Any, *arguments: Any) -> Any:
+        return work(*arguments)
+
+    monkeypatch.setattr(module, "recheck", noted(module.recheck))
+    monkeypatch.setattr(module, "claim_of", noted(module.claim_of))
+    monkeypatch.setattr(ed25519, "verifies", noted(ed25519.verifies))
+    if not is_in_place:
+        monkeypatch.setattr(asyncio, "to_thread", at_once)
+    place.all()
+    assert len(threads) == 3
+    assert (threading.get_ident() in threads) is not is_in_place
