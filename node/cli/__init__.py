@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from node import bridge
-from node.cli import conflicts, memory, mesh, serve, trust
+from node.cli import conflicts, keyring, memory, mesh, serve, trust
 from node.cli.output import EPILOG, USAGE, CommandError, fail
 
 
@@ -43,6 +43,7 @@ for _command in (
     *serve.COMMANDS,
     *mesh.COMMANDS,
     *trust.COMMANDS,
+    *keyring.COMMANDS,
     *memory.COMMANDS,
     *conflicts.COMMANDS,
     *bridge.commands(),

@@ -118,6 +118,13 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         # What the keys of this node's agents are derived from (keys.py).
         "CREATE TABLE key_secret(one INTEGER PRIMARY KEY CHECK(one = 1), secret BLOB NOT NULL) STRICT",
     ),
+    (
+        # What was written here before there were keys: written again, signed, at the next start. Emptied once for all.
+        "CREATE TABLE unsigned(namespace TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY(namespace, id))"
+        " STRICT, WITHOUT ROWID",
+        "INSERT INTO unsigned SELECT namespace, id FROM memory WHERE giver IS NULL AND signature = x''"
+        " UNION SELECT namespace, id FROM conflict WHERE giver IS NULL AND signature = x''",
+    ),
 )
 
 

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from keys import ANYBODY
 from oracle import SimStore
 
 from sync import clock as clocks
@@ -13,7 +14,8 @@ from sync.attest import Unsigned
 from sync.draft import Fields, new_memory
 from sync.engine import Engine
 from sync.ids import memory_id
-from sync.receive import Page, Part, Policy, Taken
+from sync.policy import Policy
+from sync.receive import Page, Part, Taken
 from sync.record import memory_version
 from sync.scope import Globs
 
@@ -100,6 +102,6 @@ def forge(world: World, at: str, victim: str, namespace: str, title: str, ahead:
     version = memory_version(new_memory(fields, key[1], world.now), Unsigned("agent:liar"), clock)
     world.oracle.forgery(version, [one.version.tag for one in seen])
     page, everything = Page("cert-liar", LIAR, None, None, None, False), Globs.everything()
-    policy = Policy(everything, everything.tag)
+    policy = Policy(everything, ANYBODY)
     taken = node.store.transaction(node.engine.receive, page, Part([version]), policy, Taken(), world.clock(node))
     world.alarms.extend(alarm.kind for alarm in taken.alarms)

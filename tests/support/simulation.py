@@ -12,7 +12,7 @@ from typing import Any
 
 import misfortunes
 import msgspec
-from keys import Nobody
+from keys import ANYBODY, Nobody
 from misfortunes import Backup
 from oracle import Fault, Oracle, SimStore
 
@@ -21,7 +21,8 @@ from sync.draft import Fields
 from sync.engine import Engine
 from sync.ids import memory_id
 from sync.link import LinkFields
-from sync.receive import Page, Part, Policy, Taken, current_cursor
+from sync.policy import Policy
+from sync.receive import Page, Part, Taken, current_cursor
 from sync.scope import Globs
 from sync.serve import Ask, Cut, RolledBack
 from sync.version import Key, Version
@@ -210,7 +211,7 @@ class World:
 
     def _policy(self, receiver: Node, sender: Node) -> Policy:
         scope = self.inn.get((sender.name[0], receiver.name[0]), Globs.everything())
-        return Policy(scope, scope.tag)
+        return Policy(scope, ANYBODY)
 
     def push(self, sender: str, receiver: str, how: str = "ok") -> None:
         p, q = self.nodes[sender], self.nodes[receiver]
@@ -301,10 +302,11 @@ class World:
     def retry(self) -> None:
         for node in self.nodes.values():
 
-            def scope_of(peer: str, node: Node = node) -> Globs:
-                return self.inn.get((peer.removeprefix("cert-"), node.name[0]), Globs.everything())
+            def policy_of(peer: str, node: Node = node) -> Policy:
+                scope = self.inn.get((peer.removeprefix("cert-"), node.name[0]), Globs.everything())
+                return Policy(scope, ANYBODY)
 
-            node.store.transaction(node.engine.due, scope_of, self.clock(node))
+            node.store.transaction(node.engine.due, policy_of, self.clock(node))
 
     def _one_of(self, name: str) -> str:
         """A node, or its clone."""
