@@ -10,7 +10,7 @@ COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,do
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test lint types unit demo bench simulate simulate-sum mutate test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
+.PHONY: test lint types unit demo bench simulate simulate-sum mutate scale test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
 
 test: lint types unit
 
@@ -49,6 +49,10 @@ simulate-sum: $(STAMP)
 # Every rule broken by hand: after how many histories is it found? Writes the table of docs/simulation.md.
 mutate: $(STAMP)
 	$(SIMULATION) mutate --table docs/simulation.md $(if $(JOBS),--jobs $(JOBS))
+
+# What a change costs in meshes of up to 1,000 nodes, in virtual time. Writes the table of docs/scale.md.
+scale: $(STAMP)
+	$(SIMULATION) scale --table docs/scale.md
 
 image:
 	docker build --build-arg BASE=$(MESH_BASE) -t $(MESH_IMAGE) .

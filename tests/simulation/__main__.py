@@ -1,4 +1,4 @@
-"""`make simulate`, `make simulate-sum`, `make mutate`: `python -m tests.simulation COMMAND --help`."""
+"""`make simulate`, `make simulate-sum`, `make mutate`, `make scale`: `python -m tests.simulation COMMAND --help`."""
 
 import argparse
 import datetime
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.simulation import campaign, mutate
+from tests.simulation import campaign, mutate, scale
 from tests.simulation.campaign import FOR_EVER, Figures
 from tests.simulation.shapes import SHAPES
 
@@ -77,6 +77,10 @@ def main(arguments: Sequence[str]) -> int:
     one.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     one.add_argument("--only", action="append", choices=list(mutate.MUTATIONS))
     one.add_argument("--table", type=Path, help="a document whose generated table is written anew")
+    one = command("scale", scale.run)
+    one.add_argument("--changes", type=int, default=scale.CHANGES)
+    one.add_argument("--mesh", action="append", choices=list(scale.MESHES))
+    one.add_argument("--table", type=Path, help="a document whose measured table is written anew")
     options = parser.parse_args(arguments)
     does: Callable[[argparse.Namespace], int] = options.does
     return does(options)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.simulation import breakages, mutations
 from tests.simulation.breakages import Patch
+from tests.simulation.scale import write
 from tests.simulation.shapes import BYZANTINE, Shape, play, verified_once
 
 MOST = 10_000
@@ -184,7 +183,7 @@ def run(options: argparse.Namespace) -> int:
             unsound = "" if one.is_sound else "  AND THE HISTORY IS BROKEN WITHOUT IT"
             print(f"{one.name:48} {said}  ({one.seconds:.1f} s){unsound}", flush=True)
     if options.table:
-        _write(options.table, table(found))
+        write(options.table, "mutations", table(found))
     return verdict(list(found.values()), options.most)
 
 
@@ -202,10 +201,3 @@ def table(found: Mapping[str, Found]) -> str:
         doc = " ".join((MUTATIONS[name].break_it.__doc__ or "").split())
         lines.append(f"| {MUTATIONS[name].rule} | {doc} | {one.kind or '**not found**'} | {one.histories:,} |")
     return "\n".join(lines)
-
-
-def _write(document: Path, text: str) -> None:
-    block = re.compile(r"(<!-- measured: mutations -->\n).*?(<!-- /measured -->)", re.DOTALL)
-    before = document.read_text()
-    assert block.search(before), f"{document}: no place for the table found, `<!-- measured: mutations -->` expected"
-    document.write_text(block.sub(lambda found: f"{found[1]}{text}\n{found[2]}", before))
