@@ -73,7 +73,7 @@ class Occasion:
     @property
     def honest(self) -> list[Version]:
         """Signed versions of others that it has heard of, the newest last."""
-        return [one for one in self.world.liar.heard if one.signature and attest.writer_of(one)[0] != AGENT]
+        return [one for one in self.world.liar.heard if one.signature and attest.writer_of(one)[1] != pair(AGENT).key]
 
     def chosen(self, kinds: str = "mtlu") -> Version | None:
         """One of `honest` of these kinds."""
@@ -346,8 +346,18 @@ def _push(
 
 def _tell_oracle(on: Occasion, versions: tuple[Version, ...]) -> None:
     """These are lies, but where they are what somebody truly wrote."""
-    true = {one.doc for one in on.world.oracle.versions.values()}
-    on.world.oracle.lies.update(one.doc for one in versions if one.doc not in true)
+    oracle = on.world.oracle
+    for one in versions:
+        true = oracle.versions.get(one.tag)
+        if true is None or _signed_part(one) != _signed_part(true):
+            oracle.lies.add(one.doc)
+
+
+def _signed_part(version: Version) -> dict[str, Any]:
+    """A document without `metadata.agent_id`, which no signature is over (protocol section 5): a relay may alter it."""
+    doc, _ = _opened(version)
+    doc.get("metadata", {}).pop("agent_id", None)
+    return doc
 
 
 def _decoded(doc: bytes, kind: Kind) -> tuple[Version, ...]:

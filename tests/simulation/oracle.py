@@ -81,7 +81,7 @@ class Oracle:
                     self._written(one.version, gone)
                     store.written |= {one.version.tag}
                 if one.version.doc in self.lies or one.version.tag not in self.versions:
-                    self.at_once.append(Fault("forged", f"{one.version} was accepted"))
+                    self._note(Fault("forged", f"{shown(one.version)} was accepted"))
             store.known |= self.versions.keys() & after
             return original(batch, key, kept)
 
@@ -91,9 +91,13 @@ class Oracle:
         finally:
             Batch.put = original  # type: ignore[method-assign]
 
+    def _note(self, fault: Fault) -> None:
+        if fault not in self.at_once:
+            self.at_once.append(fault)
+
     def _written(self, version: Version, replaced: Sequence[bytes]) -> None:
         if version.tag in self.ancestors:
-            self.at_once.append(Fault("reissued", f"{version} was written twice"))
+            self.at_once.append(Fault("reissued", f"{shown(version)} was written twice"))
             return
         self.versions[version.tag] = version
         seen = [tag for tag in replaced if tag in self.ancestors]  # all, while no forgery is accepted
@@ -126,12 +130,17 @@ class Oracle:
             dead = frozenset[bytes]().union(*(self.ancestors[tag] for tag in known))
             for one, other in self.twins:
                 if one in known and other in known and (one in kept[name]) != (other in kept[name]) and not waits:
-                    found.append(Fault("twins", f"{name} keeps one of {self.versions[one]} and {self.versions[other]}"))
+                    found.append(
+                        Fault(
+                            "twins",
+                            f"{name} keeps one of {shown(self.versions[one])} and {shown(self.versions[other])}",
+                        )
+                    )
             for tag in known - dead - kept[name] - excused:
-                found.append(Fault("lost", f"{name} lacks {self.versions[tag]}"))
+                found.append(Fault("lost", f"{name} lacks {shown(self.versions[tag])}"))
             for tag in kept[name] & dead:
                 if not any(tag in self.ancestors[one] for one in known & self.forged):
-                    found.append(Fault("undead", f"{name} keeps {self.versions[tag]}"))
+                    found.append(Fault("undead", f"{name} keeps {shown(self.versions[tag])}"))
         if alike and not waits:
             first, *others = stores
             for name in others:
@@ -147,7 +156,7 @@ class Oracle:
             for some in store.everything().values():
                 for one in some:
                     if self.stripped.get(one.version.tag) in store.known:
-                        yield Fault("stripped", f"{name} keeps {one.version} though it had the signed one")
+                        yield Fault("stripped", f"{name} keeps {shown(one.version)} though it had the signed one")
 
     def _come_to(
         self, name: str, stores: Mapping[str, SimStore], reaching: Callable[[str, str], set[str]]
@@ -175,4 +184,9 @@ def _misordered(stores: Mapping[str, SimStore]) -> Iterator[Fault]:
         for some in store.everything().values():
             first, *others = [one.version for one in some]
             if any((one.at, one.signature, one.content) > (first.at, first.signature, first.content) for one in others):
-                yield Fault("winner", f"{name} shows {first}, which is not the greatest")
+                yield Fault("winner", f"{name} shows {shown(first)}, which is not the greatest")
+
+
+def shown(version: Version) -> str:
+    """A version for people."""
+    return f"{version.kind} {version.namespace}/{version.id} of {version.at} {dict(version.clock)}"
