@@ -24,10 +24,12 @@ from node.dialer import Dialer
 from node.door import Door
 from node.exchange import Exchange, new_engine
 from node.home import Home
+from node.identities import Identities
 from node.links import Links, with_waiting
 from node.memories import Memories
 from node.passphrase import from_file
 from node.peers import Peer, PeerBook, Strangers
+from node.proofs import Proofs
 from node.replicator import Limits as PageLimits
 from node.replicator import Replicator
 from node.store import Store
@@ -222,6 +224,8 @@ class Daemon:
         key_file = self.config["local", "api_key_file"]
         local = Local(
             self.memories,
+            Identities(self.store, self.engine.agent, self.clock.now),
+            Proofs(self.store, self.exchange.verifier.verify, self._name_of, lambda: self.book.keyring),
             self.health,
             self.status,
             max_body=self.config["local", "max_body"],
@@ -314,6 +318,10 @@ class Daemon:
         except (OSError, UnicodeDecodeError) as error:
             log.error("peer.api_key", peer=peer.name, reason=f"{peer.api_key_file}: {error}")
             return None
+
+    def _name_of(self, fingerprint: str) -> str | None:
+        """What the operator calls a certificate: its peer's name, or its label on the allowlist."""
+        return self.book.name_of(fingerprint) or self.gate.allowlist.label_of(Fingerprint.parse(fingerprint))
 
     def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:
         """The TLS context for calling one peer; made once for each identity."""

@@ -47,7 +47,7 @@ class Exchange:
 
     def __init__(self, store: "Store", engine: Engine, book: PeerBook, clock: Timekeeper) -> None:
         self._store = store
-        self._verifier = Verifier()
+        self.verifier = Verifier()
         self._engine = engine
         self._clock = clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -122,7 +122,7 @@ class Exchange:
         self._epoch += 1
         taken = Taken()
         is_bulk = len(versions) > SMALL
-        checks = self._verifier.begin(versions) if is_bulk else Checks()
+        checks = self.verifier.begin(versions) if is_bulk else Checks()
         start, is_last = 0, False
         with checks:
             while not is_last:
@@ -245,7 +245,7 @@ class Exchange:
         tasks = [task for _, _, task in self._ahead.values()]
         self._ahead.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._verifier.close()
+        await self.verifier.close()
 
 
 def new_engine(agent: str, store: "Store", random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Engine:

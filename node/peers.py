@@ -90,6 +90,11 @@ class PeerBook:
             allow_unsigned=default.allow_unsigned,
         )  # fmt: skip
 
+    def name_of(self, fingerprint: str) -> str | None:
+        """What the operator calls the peer with this certificate; None where none is configured."""
+        found = self._peers.get(fingerprint)
+        return None if found is None else found.name
+
     def policy(self, fingerprint: str) -> Policy:
         """Our rules for what comes from this certificate."""
         return self._policies.get(fingerprint) or self._policy(self.find(fingerprint))

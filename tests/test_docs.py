@@ -95,7 +95,7 @@ async def anything(*_: Any) -> Any:
 
 
 LISTENERS = {
-    "Local listener": lambda: Local(anything, anything, anything, max_body=1).application(),  # type: ignore[arg-type]
+    "Local listener": lambda: Local(*[anything] * 5, max_body=1).application(),  # type: ignore[arg-type]
     "Federation listener": lambda: Federation(anything, anything, "").application(),  # type: ignore[arg-type]
 }
 

@@ -125,6 +125,20 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         "INSERT INTO unsigned SELECT namespace, id FROM memory WHERE giver IS NULL AND signature = x''"
         " UNION SELECT namespace, id FROM conflict WHERE giver IS NULL AND signature = x''",
     ),
+    (
+        # Keys that an operator asked for, made or brought; an agent signs with its last one (keys.py).
+        """CREATE TABLE agent_key(
+            number INTEGER PRIMARY KEY,
+            agent TEXT NOT NULL,
+            key BLOB NOT NULL,
+            seed BLOB,   -- NULL: derived from key_secret
+            origin TEXT NOT NULL,
+            since TEXT,  -- NULL: from the first write on
+            after BLOB,  -- the key before it, which signed it in `by`
+            by BLOB,
+            UNIQUE(agent, key)
+        ) STRICT""",
+    ),
 )
 
 
