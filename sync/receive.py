@@ -229,6 +229,7 @@ class Receiver:
             merged = merge(batch.kept(key), Kept(version, giver))
             assert isinstance(merged, Added), "what was re-written cannot cover the claim that it was re-written for"
         batch.put(key, merged.kept)
+        self._check_twins(peer, version, merged.kept)
         if len(merged.kept) > MAX_KEPT:
             restate(batch, key, self._keys.author(self._agent), self._now)
             self._alarm(
@@ -278,6 +279,16 @@ class Receiver:
                 "forged_claim", peer,
                 f"{writer_of(version)[0]} signed a version of {version.shown} that claims writes of this node that it "
                 "never made",
+            )  # fmt: skip
+
+    def _check_twins(self, peer: str, version: Version, kept: Sequence[Kept]) -> None:
+        """Two signed versions under one clock: somebody used a counter twice. Both are kept, and the signers named."""
+        twins = [one.version for one in kept if one.version.clock == version.clock and one.version.signature]
+        if len(twins) > 1 and version.signature:
+            signers = " and ".join(sorted({writer_of(one)[0] for one in twins}))
+            self._alarm(
+                "equivocation", peer,
+                f"{signers} signed {len(twins)} versions of {version.shown} under one counter; all of them are kept",
             )  # fmt: skip
 
     def _begin_life(self, reason: str) -> None:
