@@ -18,6 +18,7 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY node /src/node
 COPY sync /src/sync
 COPY tls /src/tls
+COPY keys /src/keys
 # Compiled here, since the root of a running node is read-only. The folders are here so that a volume which is mounted
 # on one of them begins as the program's own: the engine copies owner and mode of what it covers.
 RUN set -e; \

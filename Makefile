@@ -10,7 +10,7 @@ COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,do
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
+.PHONY: test verify-tag reproduce release test-release lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
 
 test: lint types unit
 
@@ -66,6 +66,25 @@ test-cluster: $(STAMP)
 # One run, one table: each figure beside the limit of its parts.
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
+
+# Releases, docs/release.md. KEYS=folder names another keyring, REMOTE=none leaves out the comparison with `origin`.
+RELEASING = $(if $(KEYS),--keys $(KEYS)) $(if $(REMOTE),--remote $(REMOTE))
+
+# Is the tag of this version signed by somebody on the keyring, unmoved, and what lies here?
+verify-tag: $(STAMP)
+	$(BIN)/python -m node.release verify-tag $(RELEASING) $(or $(VERSION),$(error say which: VERSION=1.2.3))
+
+# Wheel and sdist of HEAD, built three times in as different circumstances as this machine has, compared byte for byte.
+reproduce: $(STAMP)
+	$(BIN)/python -m node.release reproduce
+
+# dist/release-VERSION of the signed tag. RELEASE_KEY names the file with the builder's private key.
+release: $(STAMP)
+	$(BIN)/python -m node.release release $(RELEASING) --key $(or $(RELEASE_KEY),$(error RELEASE_KEY=file is needed: the private key of the builder)) $(or $(VERSION),$(error say which: VERSION=1.2.3))
+
+# A whole release in a throw-away clone, then every file of it altered in turn.
+test-release: $(STAMP)
+	$(BIN)/python -m pytest -q -s --timeout 900 tests/release/whole
 
 env: $(STAMP)
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from node import bridge
-from node.cli import conflicts, memory, mesh, serve, trust
+from node.cli import conflicts, memory, mesh, release, serve, trust
 from node.cli.output import EPILOG, USAGE, CommandError, fail
 
 
@@ -45,6 +45,7 @@ for _command in (
     *trust.COMMANDS,
     *memory.COMMANDS,
     *conflicts.COMMANDS,
+    *release.COMMANDS,
     *bridge.commands(),
 ):
     main.add_command(_command)

@@ -14,7 +14,7 @@ from tls.errors import TlsError
 
 EXIT_CODES = {
     0: "done",
-    1: "the answer is no: not found, not in step, a broken allowlist, not all imported",
+    1: "the answer is no: not found, not in step, a broken allowlist, not all imported, a release not as signed",
     2: "wrong usage or configuration",
     3: "the node cannot be reached, or its store is in use",
     4: "the store cannot be opened",
