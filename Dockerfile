@@ -14,7 +14,7 @@ RUN set -e; \
     /opt/build/bin/pip install -q --no-compile --require-hashes --only-binary=:all: -r /wheels/build.lock; \
     /opt/build/bin/pip --python /opt/app/bin/python install -q --no-compile --require-hashes --only-binary=:all: \
         -r /wheels/requirements.lock
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml README.md LICENSE requirements.lock build.lock hatch_build.py /src/
 COPY node /src/node
 COPY sync /src/sync
 COPY tls /src/tls

@@ -10,7 +10,7 @@ COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,do
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test verify-tag reproduce release test-release lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
+.PHONY: test lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check
 
 test: lint types unit
 
@@ -70,6 +70,8 @@ bench: $(STAMP)
 # Releases, docs/release.md. KEYS=folder names another keyring, REMOTE=none leaves out the comparison with `origin`.
 RELEASING = $(if $(KEYS),--keys $(KEYS)) $(if $(REMOTE),--remote $(REMOTE))
 
+.PHONY: verify-tag reproduce release test-release
+
 # Is the tag of this version signed by somebody on the keyring, unmoved, and what lies here?
 verify-tag: $(STAMP)
 	$(BIN)/python -m node.release verify-tag $(RELEASING) $(or $(VERSION),$(error say which: VERSION=1.2.3))
@@ -95,6 +97,15 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	touch $@
+
+# The bill of materials beside what is built; the same is inside the wheel. Another version of the format: SBOM_SPEC=1.7.
+sbom: $(STAMP)
+	mkdir -p dist
+	$(BIN)/python -m node.release.sbom --out dist/ai-memory.cdx.json --spec $(or $(SBOM_SPEC),1.6)
+
+# A fresh environment from the locks, and the bill against what is really in it, both ways.
+sbom-check: $(STAMP)
+	$(BIN)/python -m node.release.installed
 
 # Needs `uv` on PATH; everything else here does not.
 lock:

@@ -1,1 +1,1 @@
-"""Releases: what is in one, who vouches for it, and whether all of that is true."""
+"""What a release consists of, and the proof that it is what it says."""

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import re
 import tarfile
 import zipfile
 import zlib
@@ -13,7 +12,8 @@ from typing import Any
 
 from node.release.errors import Finding, ReleaseError
 from node.release.folder import Names
-from node.release.materials import LOCKS, pins
+from node.release.locks import normalised, parse
+from node.release.materials import LOCKS, RUNTIME
 
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, KeyError)
 _SPECS = ("1.6", "1.7")
@@ -75,21 +75,19 @@ def sbom_faults(names: Names, sbom: bytes, inside: bytes | None, lock: bytes | N
 
 
 def _packages(names: Names, components: list[Mapping[str, Any]], lock: bytes) -> list[Finding]:
-    """Each pin of the lock is listed under its version, with hashes that are the lock's."""
+    """Each pin of the lock is listed under its version, with the digests that the lock has, no more and no fewer."""
     listed: dict[str, tuple[str, set[str]]] = {}
     for one in components:
         if str(one.get("purl", "")).startswith("pkg:pypi/"):
-            hashes = {each["content"] for each in one.get("hashes", ()) if each["alg"] == "SHA-256"}
-            for reference in one.get("externalReferences", ()):
-                hashes |= {each["content"] for each in reference.get("hashes", ()) if each["alg"] == "SHA-256"}
-            listed[_normal(one["name"])] = (one["version"], hashes)
+            hashes = {each["content"] for each in one["hashes"] if each["alg"] == "SHA-256"}
+            listed[normalised(one["name"])] = (one["version"], hashes)
     findings = []
-    for pin in pins(LOCKS[1], lock.decode()):
-        version, hashes = listed.get(_normal(pin.name), ("", set()))
+    for pin in parse(lock.decode(), RUNTIME).values():
+        version, hashes = listed.get(pin.name, ("", set()))
         if version != pin.version:
             findings.append(Finding(names.sbom, f"lists {pin.name} {version or 'not'}, the lock has {pin.version}"))
-        elif not hashes or hashes - set(pin.hashes):
-            findings.append(Finding(names.sbom, f"lists {pin.name} {version} with SHA-256 that the lock has not"))
+        elif hashes != set(pin.digests):
+            findings.append(Finding(names.sbom, f"lists {pin.name} {version} with other SHA-256 than the lock has"))
     return findings
 
 
@@ -109,7 +107,3 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     if file is None:
         raise tarfile.TarError(f"{name} is no file")
     return file.read()
-
-
-def _normal(name: str) -> str:
-    return re.sub("[-_.]+", "-", name).lower()

@@ -1,10 +1,10 @@
-"""What goes wrong with releases: an error where nothing could be decided, a finding where the answer is no."""
+"""What goes wrong with releases: ReleaseError where nothing could be decided, a finding where the answer is no."""
 
 from dataclasses import dataclass
 
+from node.release.locks import ReleaseError
 
-class ReleaseError(Exception):
-    """What is needed is not there or cannot be read, so nothing was decided. The text says what to do next."""
+__all__ = ["ReleaseError", "Finding"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,9 @@ class Entry:
     owner: str = "Ada <ada@example.org>"
 
 
-def keyring(folder: Path, *signers: Entry, builder: Entry | Ed25519PrivateKey | None = None, released: str = "") -> Path:
+def keyring(
+    folder: Path, *signers: Entry, builder: Entry | Ed25519PrivateKey | None = None, released: str = ""
+) -> Path:
     """A keyring in a new folder."""
     folder.mkdir(parents=True)
     rows = [f'repository = "{REPOSITORY}"']
@@ -105,7 +107,9 @@ def private(key: Ed25519PrivateKey) -> bytes:
 
 def _span(one: Entry) -> list[str]:
     now = int(time.time())
-    first, last = (f"{datetime.fromtimestamp(now + days, UTC):%Y-%m-%dT%H:%M:%SZ}" for days in (one.valid_from, one.valid_until))
+    first, last = (
+        f"{datetime.fromtimestamp(now + days, UTC):%Y-%m-%dT%H:%M:%SZ}" for days in (one.valid_from, one.valid_until)
+    )
     revoked = [f'revoked = "{one.revoked}"'] if one.revoked else []
     return [f"valid_from = {first}", f"valid_until = {last}", *revoked]
 
@@ -118,7 +122,12 @@ class Work:
     gpg: Gpg
 
     def git(self, *arguments: str, when: int | None = None, stdin: bytes = b"") -> str:
-        environment = {**os.environ, **self.gpg.environment, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        environment = {
+            **os.environ,
+            **self.gpg.environment,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
         environment |= {f"GIT_{who}_{what}": f"ada{'@example.org' if what == 'EMAIL' else ''}"
                         for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
         options: list[str] = []
