@@ -1,4 +1,4 @@
-"""`make verify-tag`: a tag is released only if somebody on the keyring signed it, in time, for this version and commit."""
+"""`make verify-tag`: only what somebody on the keyring signed, in time, for this version and this commit."""
 
 import os
 import time
@@ -348,7 +348,7 @@ def test_without_gpg_nothing_is_checked(scene: Scene, monkeypatch: pytest.Monkey
     git = next(Path(folder) / "git" for folder in os.environ["PATH"].split(":") if (Path(folder) / "git").exists())
     (tmp_path / "bin" / "git").symlink_to(git)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(ReleaseError, match="gpg is not installed.*install GnuPG"):
+    with pytest.raises(ReleaseError, match=r"gpg is not installed.*install GnuPG"):
         scene.judge()
 
 
@@ -356,7 +356,7 @@ def test_a_remote_that_does_not_answer_is_an_error(scene: Scene) -> None:
     """Unless the comparison is declined by name."""
     scene.work.tag("v0.1.0", scene.keys.ada)
     scene.work.git("remote", "add", "origin", str(scene.work.root / "nowhere"))
-    with pytest.raises(ReleaseError, match="(?s)could not be compared.*REMOTE=none"):
+    with pytest.raises(ReleaseError, match=r"(?s)could not be compared.*REMOTE=none"):
         scene.judge()
     scene.remote = "none"
     found = scene.judge()
@@ -367,7 +367,7 @@ def test_a_keyring_that_names_nobody_refuses_everything(scene: Scene) -> None:
     """As the one does that this repository has, until a maintainer's key is in it."""
     scene.work.tag("v0.1.0", scene.keys.ada)
     scene.signers = ()
-    with pytest.raises(ReleaseError, match="names nobody who may sign tags: keys/README.md"):
+    with pytest.raises(ReleaseError, match=r"names nobody who may sign tags: keys/README.md"):
         scene.judge()
     assert keyrings.load(keyrings.shipped()).signers == ()
 

@@ -1,4 +1,4 @@
-"""Throw-away keys, keyrings and repositories with signed tags. Nothing here is kept, and nobody's own keys are touched."""
+"""Throw-away keys, keyrings and repositories with signed tags; nobody's own keys are touched."""
 
 import os
 import shutil
@@ -86,7 +86,8 @@ def keyring(
     for number, one in enumerate(signers):
         (folder / f"{number}.asc").write_bytes(one.public)
         rows += [
-            "[[signer]]", f'owner = "{one.owner}"', f'fingerprint = "{one.fingerprint}"', f'file = "{number}.asc"', *_span(one)
+            "[[signer]]", f'owner = "{one.owner}"', f'fingerprint = "{one.fingerprint}"', f'file = "{number}.asc"',
+            *_span(one),
         ]  # fmt: skip
     if builder is not None:
         entry = builder if isinstance(builder, Entry) else builder_entry(builder)
