@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maker]:
 
 
 def resigned(made: Maker, files: dict[str, bytes]) -> dict[str, bytes]:
-    """By somebody who has the builder's key: digests and their signature are made anew; only what is inside can tell."""
+    """By somebody who has the builder's key: digests and their signature are made anew, only the inside can tell."""
     files = {name: data for name, data in files.items() if name not in (SUMS, SIGNATURE)}
     listed = sums(files)
     return {**files, SUMS: listed, SIGNATURE: made.key.sign(listed)}
@@ -248,7 +248,7 @@ def test_the_keyring_as_shipped_verifies_nothing_yet(made: Maker, tmp_path: Path
         ("[signer]\nowner = 'x'", "is one table"),
         ("[[signer]]\nowner = 'x'", "expected (and revoked), found owner"),
         (
-            "[[builder]]\nid = 'x'\nfile = '../x'\nvalid_from = 2026-01-01T00:00:00Z\nvalid_until = 2027-01-01T00:00:00Z",
+            "[[builder]]\nid = 'x'\nfile = '../x'\nvalid_from = 2026-01-01T00:00:00Z\nvalid_until = 2027-01-01T00:00:00Z",  # noqa: E501
             "name of a file in this folder",
         ),
         (

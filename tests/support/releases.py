@@ -48,7 +48,7 @@ class Maker:
 
 
 def maker(folder: Path, gpg: Gpg, private: bytes, key: Ed25519PrivateKey) -> Maker:
-    """A signed tag in a repository of one file, and a wheel and an sdist that hold what a verifier reads, and no more."""
+    """A signed tag in a repository of one file; a wheel and an sdist that hold what a verifier reads, and no more."""
     folder.mkdir(parents=True, exist_ok=True)
     signer = gpg.new_key(f"Ada {folder.name}")
     keys = keyring(folder / "keys", Entry(signer, gpg.public(signer)), builder=key)

@@ -1,4 +1,4 @@
-"""A release as it is made: `make release` on a signed tag in throw-away clones, verified, then every file of it altered.
+"""`make release` on a signed tag in throw-away clones, verified, then every file of it altered.
 
 It takes minutes, so `make test` leaves it out: `make test-release`.
 """
@@ -6,6 +6,7 @@ It takes minutes, so `make test` leaves it out: `make test-release`.
 import os
 import random
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,9 +50,11 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    folder, key = tmp_path_factory.mktemp("release"), Ed25519PrivateKey.generate()
-    with gpg() as home:
+def made() -> Iterator[Made]:
+    """Not below the run's own folder: that is searched for the marker, which stands in a clone's sources."""
+    key = Ed25519PrivateKey.generate()
+    with tempfile.TemporaryDirectory(prefix="clones-") as name, gpg() as home:
+        folder = Path(name)
         ada = home.new_key("Ada")
         keys = keyring(folder / "keys", Entry(ada, home.public(ada)), builder=key)
         (folder / "builder.key").write_bytes(private(key))
