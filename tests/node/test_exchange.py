@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 import stores
-
 from keys import Nobody
+
 from node.exchange import Exchange
 from node.memories import Memories
 from node.peers import PeerBook

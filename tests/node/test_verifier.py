@@ -7,9 +7,9 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+from keys import pair
 from versions import ALICE, memory
 
-from keys import pair
 from node import verifier, verifying
 from node.verifier import Checks, Verifier
 from sync.attest import Unsigned, claim_of

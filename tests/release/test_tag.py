@@ -197,6 +197,14 @@ def not_checked_out(s: Scene) -> None:
     s.work.commit("Two")
 
 
+def weak(s: Scene) -> None:
+    """Over SHA-1, for which two texts with one digest can be made."""
+    program = s.keys.gpg.home / "gpg-sha1"
+    program.write_text('#!/bin/sh\nexec gpg --digest-algo SHA1 "$@"\n')
+    program.chmod(0o755)
+    s.work.git("-c", f"gpg.program={program}", "tag", "-s", "-u", s.keys.ada, "-m", "A release", "v0.1.0")
+
+
 def of_a_tree(s: Scene) -> None:
     s.work.tag("v0.1.0", s.keys.ada, "-f")
     s.work.git("tag", "-f", "-s", "-u", s.keys.ada, "-m", "A release", "v0.1.0", "HEAD^{tree}")
@@ -264,6 +272,9 @@ REFUSED: dict[str, tuple[Callable[[Scene], None], str, Remove | None]] = {
     "another commit checked out": (
         not_checked_out, "git checkout v0.1.0",
         without(Repository, "head", lambda s: s.line("rev-parse", "v0.1.0^{commit}")),
+    ),
+    "a weak digest": (
+        weak, "expected one, with SHA-256 or better", without(openpgp, "_OPTIONS", ("--no-options", "--batch")),
     ),
     "of a tree": (of_a_tree, "names a tree, expected a commit", None),
     "of the future": (of_the_future, "in the future", without(tag, "dated", lambda *a: [])),

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 import msgspec
 import stores
+from keys import Nobody
 from rust_daemon import Clock, Release, Request, RustDaemon
 
-from keys import Nobody
 from node.dialer import Answer, Dialer
 from node.exchange import Exchange
 from node.legacy.desk import Desk

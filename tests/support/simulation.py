@@ -12,10 +12,10 @@ from typing import Any
 
 import misfortunes
 import msgspec
+from keys import Nobody
 from misfortunes import Backup
 from oracle import Fault, Oracle, SimStore
 
-from keys import Nobody
 from sync import lives, moment, wire, writes
 from sync.draft import Fields
 from sync.engine import Engine

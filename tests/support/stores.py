@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from keys import Nobody
 from marker import MARKER
 
-from keys import Nobody
 from node.store import Reader, Store
 from node.store.connection import Connection, connect
 from node.store.key import derive, salt_of

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from keys import Nobody
 from memory_store import MemoryStore
 
-from keys import Nobody
 from sync import lives, moment
 from sync.attest import Unsigned
 from sync.draft import Fields

@@ -8,9 +8,9 @@ import pytest
 import versions
 from hypothesis import given
 from hypothesis import strategies as st
+from keys import pair
 from versions import ALICE, ID, NOW, SECOND, Desk
 
-from keys import pair
 from sync import adoption, moment
 from sync.adoption import Adopted
 from sync.attest import base64url

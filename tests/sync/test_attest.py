@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from keys import Signing, pair
 from versions import ALICE, BOB, EVERYTHING, ID, NOW, Desk, memory
 
-from keys import Signing, pair
 from sync import attest, link, moment, record
 from sync.attest import KeyPair, Said, Unsigned, base64url, genuine, is_genuine, writer_of
 from sync.receive import Part, Policy, Taken

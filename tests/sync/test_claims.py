@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 import versions
+from keys import agent_of
 from versions import ALICE, BOB, CAROL, PEER, SECOND, Desk
 
-from keys import agent_of
 from sync import lives
 from sync.clock import covers
 from sync.receive import Receiver

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import versions
+from keys import Nobody
 from versions import ALICE, BOB, CAROL, EVERYTHING, PEER, SECOND, Desk
 
-from keys import Nobody
 from sync import engine, lives
 from sync.engine import Engine
 from sync.errors import RemoteError

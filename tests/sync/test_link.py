@@ -11,9 +11,9 @@ import rfc8785
 import versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys import agent_of
 from versions import ALICE, BOB, CAROL, ID, NOW, OTHER, SECOND, Desk
 
-from keys import agent_of
 from sync import moment, writes
 from sync.attest import Unsigned
 from sync.errors import RemoteError

@@ -4,9 +4,9 @@ import random
 
 import pytest
 import versions
+from keys import agent_of
 from versions import ALICE, BOB, ID, NOW, PEER, SECOND, Desk
 
-from keys import agent_of
 from sync import lives, moment, writes
 from sync.clock import counter, covers
 from sync.lives import author, issued_by, last_rollback, minting

@@ -8,9 +8,9 @@ import pytest
 import versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys import agent_of
 from versions import ALICE, ID
 
-from keys import agent_of
 from sync import record
 from sync.record import Refused, read
 from sync.version import Version

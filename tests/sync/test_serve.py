@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import versions
+from keys import Nobody
 from versions import ALICE, BOB, EVERYTHING, PEER, Desk
 
-from keys import Nobody
 from sync import lives, serve
 from sync.engine import Engine
 from sync.ports import PeerState

@@ -7,9 +7,9 @@ import pytest
 import versions
 from hypothesis import given
 from hypothesis import strategies as st
+from keys import agent_of
 from versions import ALICE, BOB, CAROL, ID, SECOND, Desk
 
-from keys import agent_of
 from sync import settle, writes
 from sync.clock import dominates, join
 from sync.draft import Fields

@@ -2,9 +2,9 @@
 
 import pytest
 import versions
+from keys import agent_of
 from versions import ALICE, BOB, ID, NOW, SECOND, Desk
 
-from keys import agent_of
 from sync import moment, writes
 from sync.clock import covers, number_of
 from sync.draft import Fields

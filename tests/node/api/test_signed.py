@@ -5,9 +5,9 @@ import time
 from typing import Any
 
 import pytest
+from keys import pair
 from nodes import LIFE, Served, push
 
-from keys import pair
 from node.verifier import Verifier
 from sync import ed25519
 from sync.attest import base64url

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 import simulation
 import stores
+from keys import Nobody
 from oracle import SimStore
 from simulation import Node, World
 
-from keys import Nobody
 from node.store import Store, locator
 from node.store.errors import StoreError
 from node.store.ledger import SqlLedger

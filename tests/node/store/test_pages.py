@@ -13,9 +13,9 @@ import pytest
 import stores
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from keys import Nobody
 from memory_store import MemoryStore
 
-from keys import Nobody
 from node.store import Store, pages
 from node.store.tail import NotInTail
 from sync import moment

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 import versions
+from keys import agent_of, pair
 from versions import ALICE, BOB, NOW, SECOND
 
-from keys import agent_of, pair
 from sync import ed25519, moment
 from sync.attest import is_genuine
 from sync.canonical import content_digest
