@@ -10,7 +10,7 @@ COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,do
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check
+.PHONY: test lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check audit
 
 test: lint types unit
 
@@ -85,6 +85,10 @@ sbom: $(STAMP)
 # A fresh environment from the locks, and the bill against what is really in it, both ways.
 sbom-check: $(STAMP)
 	$(BIN)/python -m node.release.installed
+
+# Every pin against known advisories. ADVISORIES=FILE takes them from OSV records in a file; without either it has not run.
+audit: $(STAMP)
+	$(BIN)/python -m node.release.audit $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 # Needs `uv` on PATH; everything else here does not.
 lock:
