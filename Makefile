@@ -37,7 +37,7 @@ test-faults: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python -m tests.faults
 
 image:
-	docker build --build-arg BASE=$(MESH_BASE) -t $(MESH_IMAGE) .
+	docker build --build-arg BASE=$(MESH_BASE) --build-arg SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 0) -t $(MESH_IMAGE) .
 
 # For an image without the index: all its wheels, for the Python of the base image. `make image` uses the folder if it is there.
 wheelhouse: $(STAMP)
