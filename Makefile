@@ -99,8 +99,8 @@ scan: $(STAMP)
 # Of the supply chain, all that needs no advisories. `make audit` needs them.
 supply: sbom-check licences scan
 
-# Needs `uv` on PATH; everything else here does not. A version has to be COOLDOWN days old before it is pinned: most of
-# those that are taken back were taken back by then. For a fix that cannot wait: LOCK_FLAGS='--exclude-newer-package NAME=DATE'.
+# Needs `uv` on PATH; everything else here does not. A version has to be COOLDOWN days old before it is pinned.
+# For a fix that cannot wait: LOCK_FLAGS='--exclude-newer-package NAME=DATE'.
 COOLDOWN ?= 7
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --exclude-newer "$$($(PYTHON) -c 'import datetime as d; print((d.datetime.now(d.timezone.utc) - d.timedelta(days=$(COOLDOWN))).strftime("%Y-%m-%dT00:00:00Z"))')" $(LOCK_FLAGS)
 lock:
