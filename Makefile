@@ -10,7 +10,7 @@ COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,do
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test lint types unit demo bench test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check audit licences scan supply
+.PHONY: test lint types unit demo bench simulate simulate-sum mutate scale test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check audit licences scan supply
 
 test: lint types unit
 
@@ -35,6 +35,24 @@ test-mesh: $(STAMP)
 # 200 seeded rounds of faults over network namespaces with delay and loss; Linux and root. Again: FAULT_SEED=7 FAULT_ROUNDS=1.
 test-faults: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python -m tests.faults
+
+# Histories of whole meshes under virtual time, with an oracle (docs/simulation.md): N of them, or for MINUTES. SEED, JOBS,
+# SHAPE and BOOK may be given; REPLAY='shape/seed/number' plays one again. `simulate-sum` sums the book: BOOKS='a b'.
+SIMULATION := PYTHONPATH=tests/support $(BIN)/python -m tests.simulation
+simulate: $(STAMP)
+	$(SIMULATION) simulate $(N) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(SHAPE),--shape '$(SHAPE)') $(if $(BOOK),--book $(BOOK)) $(if $(REPLAY),--replay '$(REPLAY)')
+
+simulate-sum: $(STAMP)
+	$(SIMULATION) sum $(BOOKS)
+
+# Every rule broken by hand: after how many histories is it found? Writes the table of docs/simulation.md.
+mutate: $(STAMP)
+	$(SIMULATION) mutate --table docs/simulation.md $(if $(JOBS),--jobs $(JOBS))
+
+# What a change costs in meshes of up to 1,000 nodes, in virtual time. Writes the table of docs/scale.md.
+scale: $(STAMP)
+	$(SIMULATION) scale --table docs/scale.md
 
 image:
 	docker build --build-arg BASE=$(MESH_BASE) --build-arg SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 0) -t $(MESH_IMAGE) .
@@ -120,8 +138,8 @@ scan: $(STAMP)
 # Of the supply chain, all that needs no advisories. `make audit` needs them.
 supply: sbom-check licences scan
 
-# Needs `uv` on PATH; everything else here does not. A version has to be COOLDOWN days old before it is pinned: most of
-# those that are taken back were taken back by then. For a fix that cannot wait: LOCK_FLAGS='--exclude-newer-package NAME=DATE'.
+# Needs `uv` on PATH; everything else here does not. A version has to be COOLDOWN days old before it is pinned.
+# For a fix that cannot wait: LOCK_FLAGS='--exclude-newer-package NAME=DATE'.
 COOLDOWN ?= 7
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --exclude-newer "$$($(PYTHON) -c 'import datetime as d; print((d.datetime.now(d.timezone.utc) - d.timedelta(days=$(COOLDOWN))).strftime("%Y-%m-%dT00:00:00Z"))')" $(LOCK_FLAGS)
 lock:

@@ -47,6 +47,8 @@ class PeerConfig:
     write: tuple[str, ...]
     legacy: bool = False
     api_key_file: str | None = None
+    allow_unsigned: bool | None = None
+    """None: as `legacy`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,7 @@ def _peer(table: Mapping[str, Any], index: int, places: "_Places", problems: lis
         return None
     return PeerConfig(
         values["name"], values["url"], fingerprint, values["direction"], tuple(values["read"]), tuple(values["write"]),
-        values["legacy"], values["api_key_file"],
+        values["legacy"], values["api_key_file"], values["allow_unsigned"],
     )  # fmt: skip
 
 
@@ -295,8 +297,6 @@ def _peer_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "api_key_file", "api_key_file is for a daemon that this node calls: expected legacy = true and a url"
     if values["legacy"] and not bridge.is_there():
         yield "legacy", f"legacy {NO_BRIDGE}"
-    if not values["allow_unsigned"]:
-        yield "allow_unsigned", "allow_unsigned = false is not possible yet: older records carry no signature"
 
 
 def url_fault(url: str) -> str | None:

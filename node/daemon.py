@@ -13,7 +13,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from node import bridge
+from node import bridge, keyfile
 from node import config as configuration
 from node.api.federation import Federation
 from node.api.local import Local
@@ -24,15 +24,18 @@ from node.dialer import Dialer
 from node.door import Door
 from node.exchange import Exchange, new_engine
 from node.home import Home
+from node.identities import Identities
 from node.links import Links, with_waiting
 from node.memories import Memories
 from node.passphrase import from_file
-from node.peers import Peer, PeerBook
+from node.peers import Peer, PeerBook, Strangers
+from node.proofs import Proofs
 from node.replicator import Limits as PageLimits
 from node.replicator import Replicator
 from node.store import Store
 from node.store.errors import StoreError
 from node.timekeeper import Timekeeper
+from sync.keyring import Keyring, KeyringError
 from sync.peer import Pace
 from sync.ports import Position
 from sync.scope import Globs
@@ -59,7 +62,7 @@ class Daemon:
         self.home, self.config, self.store = home, config, store
         self.clock = Timekeeper()
         self.engine = new_engine(config.agent_id, store)
-        self.exchange = Exchange(store, self.engine, _book(config, config.peers), self.clock)
+        self.exchange = Exchange(store, self.engine, _book(config, config.peers, self._first_keyring()), self.clock)
         self.bridge = bridge.build(Parts(store, self.engine, self.exchange, self.clock, config.agent_id))
         self.memories = Memories(store, self.engine, self.clock.now, self.exchange.check_clock)
         self.gate = Gate(home.identity(config), self._first_allowlist())
@@ -146,6 +149,33 @@ class Daemon:
             self.begin(self.links.hang_up(fingerprint.text), "peer.hang_up")
         self.begin(self.door.settle(), "federation.listen")
 
+    def _first_keyring(self) -> Keyring:
+        try:
+            found = keyfile.load(self.home.keyring(self.config))
+        except KeyringError as error:
+            raise ConfigError([str(problem) for problem in error.problems]) from None
+        for warning in found.warnings:
+            log.warning("keyring.doubtful", reason=warning)
+        return found
+
+    def reload_keyring(self) -> None:
+        """Take in an edited keyring, for what was refused under the last one too; a broken one changes nothing."""
+        before = self.book.keyring
+        try:
+            fresh = keyfile.load(self.home.keyring(self.config))
+        except KeyringError as error:
+            for problem in error.problems:
+                log.error("keyring.broken", reason=str(problem), kept=len(before))
+            return
+        if fresh == before:
+            return
+        self.exchange.replace_book(self.book.with_keyring(fresh))
+        for warning in fresh.warnings:
+            log.warning("keyring.doubtful", reason=warning)
+        log.info("keyring.loaded", keys=len(fresh), agents=len(fresh.agents), before=len(before))
+        if fresh.tag != before.tag:
+            self.links.read_again()
+
     def reload_identity(self) -> None:
         """Take in a rotated certificate, key or CA bundle; a pair that does not match changes nothing."""
         try:
@@ -175,14 +205,14 @@ class Daemon:
         self._written = fresh
         if later:
             log.warning("config.restart_needed", reason=f"{', '.join(later)} take effect at the next start")
-        self.begin(self.settle_links(_book(self.config, fresh.peers)), "peer.links")
+        self.begin(self.settle_links(_book(self.config, fresh.peers, self.book.keyring)), "peer.links")
 
     async def settle_links(self, book: PeerBook) -> None:
         """Know these peers, call them, and no others."""
         async with self._settling:  # two edits in a row: the later one counts
             if self.bridge is not None:
                 await self.bridge.prepare(book)
-            self.exchange.replace_book(book)
+            self.exchange.replace_book(book.with_keyring(self.book.keyring))  # edited meanwhile, perhaps
             await self.links.settle(book, self.store.position.number)
             if self.bridge is not None:
                 await self.bridge.forget(book)
@@ -194,6 +224,8 @@ class Daemon:
         key_file = self.config["local", "api_key_file"]
         local = Local(
             self.memories,
+            Identities(self.store, self.engine.agent, self.clock.now),
+            Proofs(self.store, self.exchange.verifier.verify, self._name_of, lambda: self.book.keyring),
             self.health,
             self.status,
             max_body=self.config["local", "max_body"],
@@ -287,6 +319,10 @@ class Daemon:
             log.error("peer.api_key", peer=peer.name, reason=f"{peer.api_key_file}: {error}")
             return None
 
+    def _name_of(self, fingerprint: str) -> str | None:
+        """What the operator calls a certificate: its peer's name, or its label on the allowlist."""
+        return self.book.name_of(fingerprint) or self.gate.allowlist.label_of(Fingerprint.parse(fingerprint))
+
     def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:
         """The TLS context for calling one peer; made once for each identity."""
         found = self._contexts.get(fingerprint.text)
@@ -300,6 +336,12 @@ class Daemon:
         """Called on the writer's thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed already: there is nobody left to tell
             self._loop.call_soon_threadsafe(self.links.committed, position.number)
+
+    async def sign_own(self) -> None:
+        """Write again, signed, what this node wrote before it could sign: no peer takes it otherwise."""
+        written = await self.exchange.sign_own()
+        if written:
+            log.info("store.signed", records=written, reason="they were written before this program could sign")
 
     async def keep_time(self) -> None:
         """Look at the clock, and at what waits for its time, again and again."""
@@ -338,10 +380,12 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         await daemon.settle_links(daemon.book)
         stack.push_async_callback(daemon.close)
         daemon.begin(daemon.keep_time(), "time")
+        daemon.begin(daemon.sign_own(), "store.sign")
         files = home.identity(config)
         watcher = Watcher(
             (
                 Watched((home.allowlist(config),), daemon.reload_allowlist),
+                Watched((home.keyring(config),), daemon.reload_keyring),
                 Watched((files.cert, files.key, files.ca), daemon.reload_identity),
                 Watched((home.config,), daemon.reload_config),
             )
@@ -376,13 +420,14 @@ def run(main: Callable[[], Any]) -> None:
         runner.run(main())
 
 
-def _book(config: Config, peers: Iterable[PeerConfig]) -> PeerBook:
-    return PeerBook(
-        map(_peer, peers),
+def _book(config: Config, peers: Iterable[PeerConfig], keyring: Keyring) -> PeerBook:
+    strangers = Strangers(
         Globs(tuple(config["federation", "default_read"])),
         Globs(tuple(config["federation", "default_write"])),
-        default_legacy=config["federation", "default_legacy"],
+        config["federation", "default_legacy"],
+        config["federation", "default_allow_unsigned"],
     )
+    return PeerBook(map(_peer, peers), strangers, keyring, config["trust", "policy"])
 
 
 def _peer(one: PeerConfig) -> Peer:
@@ -395,5 +440,6 @@ def _peer(one: PeerConfig) -> Peer:
         sends=one.direction in ("push", "both"),
         receives=one.direction in ("pull", "both"),
         legacy=one.legacy,
+        allow_unsigned=one.allow_unsigned,
         api_key_file=one.api_key_file,
     )

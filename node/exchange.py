@@ -20,8 +20,9 @@ from node.verifier import Checks, Verifier
 from sync import attest, lives
 from sync.engine import Engine
 from sync.feed import Cursor, resolve
+from sync.policy import Policy
 from sync.ports import FeedReader, Ledger, PeerState
-from sync.receive import Alarm, Page, Part, Policy, Taken, current_cursor
+from sync.receive import Alarm, Page, Part, Taken, current_cursor
 from sync.serve import Ask, Cut, RolledBack
 from sync.version import Version
 from sync.wire import Incoming
@@ -46,7 +47,7 @@ class Exchange:
 
     def __init__(self, store: "Store", engine: Engine, book: PeerBook, clock: Timekeeper) -> None:
         self._store = store
-        self._verifier = Verifier()
+        self.verifier = Verifier()
         self._engine = engine
         self._clock = clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -71,6 +72,13 @@ class Exchange:
     async def start(self) -> int:
         """Begin a life before the first write. Returns how many records from our own future were re-written."""
         return await self._begin_life(lives.START)
+
+    async def sign_own(self) -> int:
+        """Sign what this store wrote before it had keys, a part at a time. Returns how many versions it was."""
+        total = 0
+        while (written := await self._store.writer.run(self._engine.sign_own, bulk=True)) is not None:
+            total += written
+        return total
 
     async def check_clock(self) -> None:
         """Begin a new life where the wall clock jumped; whoever asks meanwhile waits until it has begun.
@@ -114,7 +122,7 @@ class Exchange:
         self._epoch += 1
         taken = Taken()
         is_bulk = len(versions) > SMALL
-        checks = self._verifier.begin(versions) if is_bulk else Checks()
+        checks = self.verifier.begin(versions) if is_bulk else Checks()
         start, is_last = 0, False
         with checks:
             while not is_last:
@@ -152,9 +160,11 @@ class Exchange:
     async def retry_waiting(self) -> int:
         """Judge again what waited in the future until now. Returns how many versions were taken."""
         taken = await self._store.writer.run(
-            lambda ledger: self._engine.due(ledger, self.book.write_scope, self._clock.now())
+            lambda ledger: self._engine.due(ledger, self.book.policy, self._clock.now())
         )
         self.note("", taken.alarms)
+        for one in taken.refused:
+            log.warning("waiting.refused", id=one.id, code=one.reason, reason=one.detail)
         return taken.applied
 
     # --- pages out
@@ -235,7 +245,7 @@ class Exchange:
         tasks = [task for _, _, task in self._ahead.values()]
         self._ahead.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._verifier.close()
+        await self.verifier.close()
 
 
 def new_engine(agent: str, store: "Store", random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Engine:

@@ -69,6 +69,9 @@ class Home:
     def allowlist(self, config: Config) -> Path:
         return self.under(config["tls", "allowlist"])
 
+    def keyring(self, config: Config) -> Path:
+        return self.under(config["trust", "keyring"])
+
     def identity(self, config: Config) -> IdentityFiles:
         return IdentityFiles(
             self.under(config["tls", "cert"]), self.under(config["tls", "key"]), self.under(config["tls", "ca"])

@@ -70,6 +70,11 @@ class Links:
         if reached is not None:
             heard.reached = reached
 
+    def read_again(self) -> None:
+        """Our rules for what comes in have changed: ask every peer now, not when its period is over."""
+        for replicator in self._replicators.values():
+            replicator.read_again()
+
     async def hang_up(self, fingerprint: str) -> None:
         """Close our own connections to a peer."""
         replicator = self._replicators.get(fingerprint)

@@ -73,6 +73,8 @@ def _table(peer: PeerConfig) -> Iterator[str]:
         yield "legacy = true"
     if peer.api_key_file is not None:
         yield f"api_key_file = {toml(peer.api_key_file)}"
+    if peer.allow_unsigned is not None:
+        yield f"allow_unsigned = {toml(peer.allow_unsigned)}"
 
 
 def _lines(text: str) -> list[str]:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sync.receive import Policy
+from sync.keyring import EMPTY, Keyring
+from sync.policy import Policy
 from sync.scope import Globs
+from sync.trust import KeyPolicy, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +28,76 @@ class Peer:
     """Data may come from it (direction `pull` or `both`)."""
     legacy: bool = False
     """It is a daemon of the older protocol."""
+    allow_unsigned: bool | None = None
+    """What nobody signed is taken from it. None: where it is such a daemon, whose clients cannot sign."""
     api_key_file: str | None = None
     """Where the key lies that such a daemon asks for."""
 
+    @property
+    def may_be_unsigned(self) -> bool:
+        return self.legacy if self.allow_unsigned is None else self.allow_unsigned
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """What an allowlisted certificate that is no configured peer may do."""
+
+    read: Globs
+    write: Globs
+    legacy: bool = False
+    allow_unsigned: bool | None = None
+
 
 class PeerBook:
-    """Looks peers up by fingerprint. Values only: a new configuration makes a new book."""
+    """Looks peers up by fingerprint. Values only: a new configuration or keyring makes a new book."""
 
     def __init__(
-        self, peers: Iterable[Peer], default_read: Globs, default_write: Globs, *, default_legacy: bool = False
+        self,
+        peers: Iterable[Peer],
+        strangers: Strangers,
+        keyring: Keyring = EMPTY,
+        key_policy: KeyPolicy = "any",
     ) -> None:
         self._peers: Mapping[str, Peer] = {peer.fingerprint: peer for peer in peers}
-        self._default_read = default_read
-        self._default_write = default_write
-        self.default_legacy = default_legacy
+        self._strangers = strangers
+        self.keyring = keyring
+        self._key_policy = key_policy
+        self._trust = {
+            is_allowed: Trust(keyring, key_policy, allow_unsigned=is_allowed) for is_allowed in (False, True)
+        }
+        self._policies = {one.fingerprint: self._policy(one) for one in self.peers}
 
     @property
     def peers(self) -> tuple[Peer, ...]:
         return tuple(self._peers.values())
+
+    @property
+    def default_legacy(self) -> bool:
+        return self._strangers.legacy
+
+    def with_keyring(self, keyring: Keyring) -> "PeerBook":
+        """The same peers, judged by another keyring."""
+        return PeerBook(self.peers, self._strangers, keyring, self._key_policy)
 
     def find(self, fingerprint: str) -> Peer:
         """The peer with this certificate; one that is allowlisted but not configured gets the default scope."""
         found = self._peers.get(fingerprint)
         if found is not None:
             return found
-        name = fingerprint.removeprefix("sha256:")[:12]
-        return Peer(name, fingerprint, None, self._default_read, self._default_write, legacy=self.default_legacy)
+        name, default = fingerprint.removeprefix("sha256:")[:12], self._strangers
+        return Peer(
+            name, fingerprint, None, default.read, default.write, legacy=default.legacy,
+            allow_unsigned=default.allow_unsigned,
+        )  # fmt: skip
+
+    def name_of(self, fingerprint: str) -> str | None:
+        """What the operator calls the peer with this certificate; None where none is configured."""
+        found = self._peers.get(fingerprint)
+        return None if found is None else found.name
 
     def policy(self, fingerprint: str) -> Policy:
         """Our rules for what comes from this certificate."""
-        peer = self.find(fingerprint)
-        return Policy(peer.write, peer.write.tag)
+        return self._policies.get(fingerprint) or self._policy(self.find(fingerprint))
 
-    def write_scope(self, fingerprint: str) -> Globs:
-        return self.find(fingerprint).write
+    def _policy(self, peer: Peer) -> Policy:
+        return Policy(peer.write, self._trust[peer.may_be_unsigned])

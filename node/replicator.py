@@ -125,6 +125,11 @@ class Replicator:
         if self.machine.heard_from(time.monotonic()):
             self._turn()
 
+    def read_again(self) -> None:
+        """Our rules for what comes from it have changed."""
+        self.machine.read_again(time.monotonic())
+        self._turn()
+
     async def hang_up(self) -> None:
         """Close the connections to the peer; the next request makes a new one, if it may."""
         await self._dialer.close()
@@ -226,6 +231,11 @@ class Replicator:
         if incoming.versions:
             self._got_through(Action.PULL)
         taken = await self._exchange.receive(incoming)
+        for refused in taken.refused:
+            if refused.reason != "clock_skew":  # what waits is told of with how long it has to
+                self._note_refusal(
+                    wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail), "this node"
+                )
         more = incoming.more and (taken.moved or not taken.full)
         self.machine.pull_done(time.monotonic(), more)
 

@@ -92,6 +92,8 @@ SETTINGS: tuple[Setting, ...] = (
             " peer may read. Empty: none.", globs_fault),
     Setting("federation", "default_write", list, [], "Namespaces that such a certificate may write. Empty: none.", globs_fault),
     Setting("federation", "default_legacy", bool, False, "Such a certificate is a daemon of the older protocol."),
+    Setting("federation", "default_allow_unsigned", bool, None, "Take from such a certificate what nobody signed."
+            " Default: as default_legacy."),
     Setting("local", "listen", str, "127.0.0.1:9077", "Where agents on this machine connect (plain HTTP).", _address),
     Setting("local", "api_key_file", str, None, "A file with a key that clients must send as X-Api-Key."),
     Setting("local", "allow_non_loopback", bool, False, "Listen beyond loopback; needs api_key_file."),
@@ -102,6 +104,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tls", "key", str, "node.key", "Its private key (mode 0600)."),
     Setting("tls", "ca", str, "ca.pem", "The CAs of the peers; one file with all of them."),
     Setting("tls", "allowlist", str, "allowlist", "The certificates that may connect, one fingerprint a line."),
+    Setting("trust", "keyring", str, "keyring", "Which key belongs to which agent, one key a line; no file is an empty"
+            " keyring."),
+    Setting("trust", "policy", str, "any", "What is taken from agents that have no key in the keyring: any (what their own"
+            " keys signed) or enrolled (nothing).", _one_of("any", "enrolled")),
     Setting("sync", "pull_interval", float, 30.0, "Seconds between pulls from a peer that has nothing new.",
             _between(0.1, 86_400)),
     Setting("sync", "page_records", int, 500, "Records of one page.", _between(1, 2_000)),
@@ -121,8 +127,8 @@ PEER_SETTINGS: tuple[Setting, ...] = (
             _one_of("push", "pull", "both")),
     Setting("peer", "read", list, ["**"], "Namespaces that it may read here.", globs_fault),
     Setting("peer", "write", list, ["**"], "Namespaces that are taken from it.", globs_fault),
-    Setting("peer", "allow_unsigned", bool, True, "Take unsigned memories from it. Until it can be said whose a key is,"
-            " only true is possible."),
+    Setting("peer", "allow_unsigned", bool, None, "Take from it what nobody signed: anybody there can write it in any"
+            " agent's name. Default: as legacy."),
     Setting("peer", "legacy", bool, False, "It is a daemon of the older protocol (v0.6, v0.7): see legacy.md."),
     Setting("peer", "api_key_file", str, None, "A file with the key that such a daemon asks for; sent as X-Api-Key."),
 )  # fmt: skip

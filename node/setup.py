@@ -123,8 +123,8 @@ def default_config(name: str) -> str:
     ]
     for setting in PEER_SETTINGS:
         line = _line(setting, None)
-        # The example is a peer once the # is taken away; a key that only an older daemon has stays out of it.
-        lines += [f"# # {setting.doc}", f"# {line if setting.key == 'api_key_file' else line.removeprefix('# ')}"]
+        # The example is a peer once the # is taken away; what few peers need stays out of it.
+        lines += [f"# # {setting.doc}", f"# {line if setting.key in _RARE else line.removeprefix('# ')}"]
     return "\n".join(lines) + "\n"
 
 
@@ -135,7 +135,10 @@ def _line(setting: Setting, value: str | None) -> str:
     return f"# {setting.key} = {toml(example)}"
 
 
+_RARE = ("api_key_file", "allow_unsigned")
 _EXAMPLES = {
+    "default_allow_unsigned": True,
+    "allow_unsigned": True,
     "agent_id": "host:laptop",
     "passphrase_file": "passphrase",
     "passphrase_command": ["pass", "show", "ai-memory"],

@@ -10,8 +10,9 @@ from typing import Literal
 from sync import moment
 from sync.attest import is_genuine
 from sync.link import is_echo
+from sync.policy import BAD_SIGNATURE
 from sync.ports import Kept
-from sync.receive import BAD_SIGNATURE, Alarm, Receiver
+from sync.receive import Alarm, Receiver
 from sync.record import Refused, load
 from sync.version import Version
 

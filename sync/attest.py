@@ -173,8 +173,8 @@ def read(found: Any, content: str | None, at: str) -> Attested | Fault:
         return Fault("limits", fault)
     if "sig" not in found:
         return Attested(clock, agent, b"", b"")
-    key = _from_base64url(found["key"], ed25519.PUBLIC_BYTES)
-    signature = _from_base64url(found["sig"], ed25519.SIGNATURE_BYTES)
+    key = from_base64url(found["key"], ed25519.PUBLIC_BYTES)
+    signature = from_base64url(found["sig"], ed25519.SIGNATURE_BYTES)
     if key is None or signature is None:
         name, size = ("key", ed25519.PUBLIC_BYTES) if key is None else ("sig", ed25519.SIGNATURE_BYTES)
         return Fault("bad_attestation", f"attestation.{name}: base64url without padding of {size} bytes expected")
@@ -202,7 +202,7 @@ def writer_of(version: Version) -> tuple[str, bytes]:
     """The agent that a version's attestation names, and its key (empty where it is unsigned)."""
     found = _memory.decode(version.doc).metadata if version.kind == "m" else _other.decode(version.doc)
     writer = found.attestation
-    return writer.agent, (_from_base64url(writer.key, ed25519.PUBLIC_BYTES) or b"") if writer.key else b""
+    return writer.agent, (from_base64url(writer.key, ed25519.PUBLIC_BYTES) or b"") if writer.key else b""
 
 
 def claim_of(version: Version) -> tuple[bytes, bytes, bytes]:
@@ -230,8 +230,8 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _from_base64url(text: Any, size: int) -> bytes | None:
-    """None for anything but the one text that stands for so many bytes."""
+def from_base64url(text: Any, size: int) -> bytes | None:
+    """What `base64url` wrote; None for anything but the one text that stands for so many bytes."""
     if not isinstance(text, str) or len(text) != -(-size * 8 // 6):
         return None
     try:

@@ -13,14 +13,17 @@ from sync.batch import Batch
 from sync.draft import Fields
 from sync.errors import RemoteError
 from sync.link import LinkFields
+from sync.policy import Policy
 from sync.ports import FeedReader, Ledger
-from sync.receive import Alarm, Page, Part, Policy, Receiver, ScopeOf, Taken, forget_cursors
+from sync.receive import Alarm, Page, Part, PolicyOf, Receiver, Taken, forget_cursors
 from sync.serve import Ask, Cut, RolledBack, cut
 from sync.version import Key, Version
 
 ROLLBACK_INTERVAL = 3600 * moment.SECOND
 """A peer is believed at most once in this time when it says that we were rolled back."""
 MAX_DUE = 500
+MAX_SIGNED = 100
+"""Keys of one transaction, so that other writes get in between."""
 MAX_LIVES_SEEN = 64
 MAX_RETURNS = 2
 """Pages of a life that has ended which may still be on their way when the next one is heard of: one on each lane."""
@@ -148,6 +151,20 @@ class Engine:
         batch.commit()
         return len(future)
 
+    def sign_own(self, ledger: Ledger) -> int | None:
+        """Sign some of what this store wrote before it had keys. Returns how many versions; None where none are left.
+
+        A version of the same words under the live life's counter takes the place of each.
+        """
+        keys = ledger.take_unsigned(MAX_SIGNED)
+        if not keys:
+            return None
+        batch = Batch(ledger)
+        batch.load(keys)
+        written = sum(writes.sign(batch, key, self.keys) for key in keys)
+        batch.commit()
+        return written
+
     # --- pages in
 
     def receive(self, ledger: Ledger, page: Page, part: Part, policy: Policy, before: Taken, now: int) -> Taken:
@@ -163,9 +180,9 @@ class Engine:
             self._confirmed[page.peer, page.life] = page.to
         return self._alternation(page)
 
-    def due(self, ledger: Ledger, scope_of: ScopeOf, now: int) -> Taken:
+    def due(self, ledger: Ledger, policy_of: PolicyOf, now: int) -> Taken:
         """Judge again what waited in the future until now; at most `MAX_DUE` versions."""
-        return Receiver(ledger, self._mint, self.agent, self.keys, now).due(scope_of, MAX_DUE)
+        return Receiver(ledger, self._mint, self.agent, self.keys, now).due(policy_of, MAX_DUE)
 
     def adopt(self, ledger: Ledger, versions: Sequence[Version], now: int, *, dry_run: bool = False) -> Adopted:
         """Take in versions that no peer's page brought, such as those of an import; `dry_run` only says what it would.

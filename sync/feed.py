@@ -93,7 +93,8 @@ def advanced(head: bytes, number: int, tags: Iterable[bytes]) -> bytes:
 
 def digest_change(digest: int, gone: Iterable[Version], come: Iterable[Version]) -> int:
     """The store's digest when these versions are dropped and those kept: a sum modulo 2^128, so order is no matter."""
-    total = digest
-    total -= sum(int.from_bytes(version.tag, "big") for version in gone)
-    total += sum(int.from_bytes(version.tag, "big") for version in come)
-    return total % 2**128
+    for version in gone:
+        digest -= int.from_bytes(version.tag, "big")
+    for version in come:
+        digest += int.from_bytes(version.tag, "big")
+    return digest % 2**128

@@ -91,6 +91,7 @@ class PeerMachine:
         self._covered = -1  # the feed number up to which the receiver is known to have seen us
         self._last = 0  # the feed number at our last commit
         self._pulled: bool | None = None  # None: never; False: there was more; True: to the end
+        self._pull_anew = False  # the rules changed while a pull under the old ones was under way
         self._stalls = 0
         self._due = False
         self._resume_at = 0.0
@@ -112,6 +113,11 @@ class PeerMachine:
         self._retry_at = self._resume_at = now
         self._pull.due_at = now  # ask what we missed
         return True
+
+    def read_again(self, now: float) -> None:
+        """Our rules for what comes from this peer have changed: what was refused may be taken now."""
+        self._pull.due_at = now
+        self._pull_anew = self._pull.busy
 
     def push_put_off(self, now: float, covered: int) -> None:
         """The page was empty: all up to `covered` came from the peer itself, or is not for it. It can wait a little.
@@ -146,7 +152,9 @@ class PeerMachine:
         """An answer to since was applied."""
         self._end(self._pull, now)
         self._pulled = not more
-        self._pull.due_at = now if more else now + self._period()
+        is_due = more or self._pull_anew
+        self._pull_anew = False
+        self._pull.due_at = now if is_due else now + self._period()
         self._note_step(now)
 
     def failed(self, now: float, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:

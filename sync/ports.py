@@ -124,6 +124,9 @@ class Ledger(Protocol):
     def kept_after(self, at: str) -> Sequence[Key]:
         """Keys of all kept versions whose time is greater than `at`. May read the whole store: for an operator."""
 
+    def take_unsigned(self, limit: int) -> Sequence[Key]:
+        """Some keys under which this store wrote before it could sign, `limit` at most; each is told once."""
+
     def put(self, changes: Sequence[Change]) -> None:
         """Replace what is kept of these keys. No key twice in one call."""
 

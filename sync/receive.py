@@ -1,7 +1,8 @@
 """Taking in a page of a peer's feed, pushed or pulled (protocol sections 4, 6 and 7). Decisions only; steps numbered.
 
 For each version of the page:
- (1) out of the peer's write scope, or signed by another key than it says: refused for good;
+ (1) out of the peer's write scope, signed by another key than it says, or by one that may not speak for its agent:
+     refused for good, unless what is kept says as much already;
  (2) more than 300 s in our future: into the waiting table, or, where that is full, the cursor will not move;
  (3) merged: `same` and `stale` change nothing;
  (4) a claim on one of our own lives is checked by its MAC: a lie is survived, a true one beyond what we issued proves
@@ -25,7 +26,8 @@ from sync import lives, moment
 from sync.attest import Keychain, writer_of
 from sync.batch import Batch
 from sync.merge import MAX_KEPT, Added, merge, supersedes
-from sync.ports import Giver, Held, Kept, Ledger, PeerState, Scope, Waiting
+from sync.policy import Policy
+from sync.ports import Giver, Held, Kept, Ledger, PeerState, Waiting
 from sync.record import Refused
 from sync.version import Key, Version
 from sync.writes import SKEW_BOUND, restate, restate_as_was
@@ -35,11 +37,11 @@ WAITING_LIMIT = 16 * 2**20
 MAX_HELD = 8
 """Cursors kept for one certificate, one for each of its lives."""
 MAX_WANTED = 2_000
-OUT_OF_SCOPE = "this node does not take that namespace from you"
-BAD_SIGNATURE = "its signature is not over this record by the key that it names: somebody altered it on the way"
+ALWAYS_TOLD = frozenset(("scope", "bad_signature"))
+"""Reasons for a refusal that are told even of what is kept already. The others are about whom we believe now."""
 
-ScopeOf = Callable[[str], Scope]
-"""What a peer may write, by its fingerprint, under today's rules."""
+PolicyOf = Callable[[str], Policy]
+"""Our rules of today for a peer, by its fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +80,6 @@ class Part:
     last: bool = True
     genuine: frozenset[int] = frozenset()
     """Places of those whose signature was verified (`attest.genuine`). Any other signature is bad."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Our own rules for what comes from one peer."""
-
-    scope: Scope
-    tag: str
-    """Differs where the rules differ; a cursor reached under other rules counts as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +163,11 @@ class Receiver:
         full = before.full
         room = WAITING_LIMIT - ledger.waiting_bytes(page.peer) if self._any_early(part.versions) else 0
         for place, version in enumerate(part.versions):
-            if not policy.scope.allows(version.namespace):
-                refused.append(Refused(version.shown, version.kind, "scope", OUT_OF_SCOPE))
-            elif version.signature and place not in part.genuine:
-                refused.append(Refused(version.shown, version.kind, "bad_signature", BAD_SIGNATURE))
+            why = policy.refusal(version, genuine=place in part.genuine)
+            if why is not None and (why.reason in ALWAYS_TOLD or self._is_news(version)):
+                refused.append(why)
+            elif why is not None:
+                noop += 1
             elif version.at > self._horizon:
                 room, full = self._set_aside(page.peer, version, room, full)
                 refused.append(Refused(version.shown, version.kind, "clock_skew", _skew(version.at, self._now)))
@@ -200,19 +194,29 @@ class Receiver:
             current_cursor(state, page.life, policy), moved, batch.life.actor,
         )  # fmt: skip
 
-    def due(self, scope_of: ScopeOf, limit: int) -> Taken:
-        """Judge again what waited until now. It has no giver (protocol section 4, *Time*)."""
+    def due(self, policy_of: PolicyOf, limit: int) -> Taken:
+        """Judge again what waited until now, by today's rules. It has no giver (protocol section 4, *Time*)."""
         waiting = self._ledger.waiting_due(self._horizon, limit)
         self._batch.load(one.version.key for one in waiting)
         if waiting:
             self._ledger.drop_waiting(waiting)
-        applied = sum(
-            self.accept(one.peer, one.version, 0, rollback_allowed=False)
-            for one in waiting
-            if scope_of(one.peer).allows(one.version.namespace)
-        )
+        applied = 0
+        refused: list[Refused] = []
+        for one in waiting:
+            # Its signature was verified before it waited.
+            why = policy_of(one.peer).refusal(one.version, genuine=True)
+            if why is not None:
+                refused.append(why)
+            else:
+                applied += self.accept(one.peer, one.version, 0, rollback_allowed=False)
         self._batch.commit()
-        return Taken(applied, len(waiting) - applied, alarms=tuple(self._alarms), life=self._batch.life.actor)
+        noop = len(waiting) - applied - len(refused)
+        life = self._batch.life.actor
+        return Taken(applied, noop, refused=tuple(refused), alarms=tuple(self._alarms), life=life)
+
+    def _is_news(self, version: Version) -> bool:
+        """True for what would change something, were it believed."""
+        return isinstance(merge(self._batch.kept(version.key), Kept(version, 0)), Added)
 
     def accept(self, peer: str, version: Version, giver: int, rollback_allowed: bool) -> bool:
         """Steps (3) to (5) for one version; True where it changed something."""
@@ -225,6 +229,7 @@ class Receiver:
             merged = merge(batch.kept(key), Kept(version, giver))
             assert isinstance(merged, Added), "what was re-written cannot cover the claim that it was re-written for"
         batch.put(key, merged.kept)
+        self._check_twins(peer, version, merged.kept)
         if len(merged.kept) > MAX_KEPT:
             restate(batch, key, self._keys.author(self._agent), self._now)
             self._alarm(
@@ -274,6 +279,16 @@ class Receiver:
                 "forged_claim", peer,
                 f"{writer_of(version)[0]} signed a version of {version.shown} that claims writes of this node that it "
                 "never made",
+            )  # fmt: skip
+
+    def _check_twins(self, peer: str, version: Version, kept: Sequence[Kept]) -> None:
+        """Two signed versions under one clock: somebody used a counter twice. Both are kept, and the signers named."""
+        twins = [one.version for one in kept if one.version.clock == version.clock and one.version.signature]
+        if len(twins) > 1 and version.signature:
+            signers = " and ".join(sorted({writer_of(one)[0] for one in twins}))
+            self._alarm(
+                "equivocation", peer,
+                f"{signers} signed {len(twins)} versions of {version.shown} under one counter; all of them are kept",
             )  # fmt: skip
 
     def _begin_life(self, reason: str) -> None:

@@ -28,7 +28,7 @@ class Refused:
     id: str
     kind: Kind
     reason: str
-    """`limits`, `malformed`, `bad_attestation`, `bad_signature`, `scope`, `clock_skew` or `unsupported`."""
+    """One of those that docs/api.md lists, such as `limits`, `bad_signature` or `scope`."""
     detail: str
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sync.feed import Cursor, resolve
+from sync.policy import Policy
 from sync.ports import FeedPage, FeedReader, Giver, PageRequest, PeerState, Scope
-from sync.receive import Policy
 
 Confirmed = Mapping[tuple[str, str], str]
 """(peer, its life) to the cursor that this process last got from that life: proof that it still holds what it gave."""

@@ -158,6 +158,28 @@ def restate_as_was(batch: Batch, one: Kept, keys: Keychain) -> Kept:
     return Kept(again, None)
 
 
+def sign(batch: Batch, key: Key, keys: Keychain) -> int:
+    """Write again what is ours of a key and bears no signature, each version for itself; returns how many.
+
+    A microsecond later, as a daemon of the older protocol takes nothing else, and would carry it on unsigned. An agent
+    that has no key here cannot sign: what it wrote stays as it is.
+    """
+    written = 0
+    for one in batch.kept(key):
+        version = one.version
+        author = _same_author(keys, version)
+        if one.giver is not None or version.signature or not author.key:
+            continue
+        counter = clocks.counter(batch.life.secret, *key, batch.next_number)
+        at = moment.text(moment.microseconds(version.at) + moment.MICROSECOND)
+        again = _again(version, author, at, {**version.clock, batch.life.actor: counter})
+        result = merge(tuple(other for other in batch.kept(key) if other is not one), Kept(again, None))
+        assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
+        batch.put(key, result.kept)
+        written += 1
+    return written
+
+
 def titled(batch: Batch, namespace: str, title: str) -> Kept | None:
     """The memory that a look-up by title answers: the winner among those that have it."""
     found = [one for one in batch.ledger.titled(namespace, title) if not batch.was_changed(one.version.key)]

@@ -26,7 +26,7 @@ from node.cli import main
 from node.config import OTHER_VARIABLES
 from node.replicator import STORE_TROUBLE
 from node.store.schema import MIGRATIONS
-from sync import wire
+from sync import trust, wire
 from sync.draft import Fields
 from sync.memory import SOURCES, Memory, Tombstone
 from tls import allowlist, explain
@@ -95,7 +95,7 @@ async def anything(*_: Any) -> Any:
 
 
 LISTENERS = {
-    "Local listener": lambda: Local(anything, anything, anything, max_body=1).application(),  # type: ignore[arg-type]
+    "Local listener": lambda: Local(*[anything] * 5, max_body=1).application(),  # type: ignore[arg-type]
     "Federation listener": lambda: Federation(anything, anything, "").application(),  # type: ignore[arg-type]
 }
 
@@ -123,6 +123,7 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 def test_every_reason_for_a_refusal_is_documented() -> None:
     """What a record may be refused for, wherever the code says so."""
     said = called_with("Refused", place=2) | called_with("Fault")
+    said |= {row.reason for row in trust.TABLE.values() if row.reason}
     assert set(first_column(section(read("docs/api.md"), "Reasons for refusing a record"))) == said
 
 

@@ -13,8 +13,10 @@ from aiohttp import web
 
 from node.api.errors import ApiError, json_response, raw_response, read_json
 from node.conflicts import Conflicts
+from node.identities import Identities
 from node.linking import Linking
 from node.memories import Memories
+from node.proofs import Proofs
 
 PREFIX = "/api/v1"
 BODY_PATIENCE = 30.0
@@ -28,6 +30,8 @@ class Local:
     def __init__(
         self,
         memories: Memories,
+        identities: Identities,
+        proofs: Proofs,
         health: Callable[[], dict[str, Any]],
         status: Callable[[], Awaitable[dict[str, Any]]],
         *,
@@ -37,6 +41,8 @@ class Local:
         hosts: Collection[str] = (),
     ) -> None:
         self._memories = memories
+        self._identities = identities
+        self._proofs = proofs
         self._linking = Linking(memories)
         self._conflicts = Conflicts(memories)
         self._health = health
@@ -65,6 +71,12 @@ class Local:
             ("GET", "/conflicts", self.conflicts),
             ("GET", "/conflicts/{id}", self.conflict),
             ("POST", "/conflicts/{id}/resolve", self.resolve),
+            ("GET", "/identities", self.identities),
+            ("POST", "/identities", self.identity),
+            ("POST", "/identities/rotate", self.rotate),
+            ("POST", "/identities/reload", self.reload),
+            ("GET", "/verify", self.verified),
+            ("GET", "/verify/{id}", self.verify),
             ("GET", "/namespaces", self.namespaces),
             ("GET", "/stats", self.stats),
             ("GET", "/sync/status", self.status),
@@ -161,6 +173,25 @@ class Local:
                 request.match_info["id"], body, _agent(request), request.query.get("namespace")
             )
         )
+
+    async def identities(self, request: web.Request) -> web.StreamResponse:
+        return json_response(await self._identities.listed())
+
+    async def identity(self, request: web.Request) -> web.StreamResponse:
+        return json_response(await self._identities.generate(await self._body(request)))
+
+    async def rotate(self, request: web.Request) -> web.StreamResponse:
+        return json_response(await self._identities.rotate(await self._body(request)))
+
+    async def reload(self, request: web.Request) -> web.StreamResponse:
+        await self._body(request)
+        return json_response(await self._identities.reload())
+
+    async def verified(self, request: web.Request) -> web.StreamResponse:
+        return json_response(await self._proofs.page(request.query))
+
+    async def verify(self, request: web.Request) -> web.StreamResponse:
+        return json_response(await self._proofs.one(request.match_info["id"], request.query.get("namespace")))
 
     async def namespaces(self, request: web.Request) -> web.StreamResponse:
         return json_response(await self._memories.namespaces())

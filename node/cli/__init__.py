@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from node import bridge
-from node.cli import conflicts, memory, mesh, release, serve, trust
+from node.cli import conflicts, identity, keyring, memory, mesh, release, serve, trust, verify
 from node.cli.output import EPILOG, USAGE, CommandError, fail
 
 
@@ -43,8 +43,11 @@ for _command in (
     *serve.COMMANDS,
     *mesh.COMMANDS,
     *trust.COMMANDS,
+    *identity.COMMANDS,
+    *keyring.COMMANDS,
     *memory.COMMANDS,
     *conflicts.COMMANDS,
+    *verify.COMMANDS,
     *release.COMMANDS,
     *bridge.commands(),
 ):

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from node import passphrase
+from node import keyfile, passphrase
 from node.cli.context import Invocation
 from node.cli.output import NO, REFUSED, STORE, UNREACHABLE, CommandError
 from node.conflicts import Conflicts
 from node.exchange import new_engine
 from node.home import Home
+from node.identities import Identities
 from node.linking import Linking
 from node.memories import Memories
 from node.passphrase import from_file
+from node.proofs import Proofs, verify_in_thread
 from node.store import Store
 from node.timekeeper import Timekeeper
 from sync import lives
@@ -54,6 +56,16 @@ class Backend(Protocol):
     def conflict(self, record_id: str, namespace: str | None) -> dict[str, Any]: ...
 
     def resolve(self, record_id: str, namespace: str | None, fields: dict[str, Any]) -> dict[str, Any]: ...
+
+    def identities(self) -> dict[str, Any]: ...
+
+    def generate(self, agent: str) -> dict[str, Any]: ...
+
+    def rotate(self, agent: str) -> dict[str, Any]: ...
+
+    def verify(self, record_id: str, namespace: str | None) -> dict[str, Any]: ...
+
+    def verified(self, query: dict[str, str]) -> dict[str, Any]: ...
 
     def stats(self) -> dict[str, Any]: ...
 
@@ -108,6 +120,21 @@ class HttpBackend:
     def resolve(self, record_id: str, namespace: str | None, fields: dict[str, Any]) -> dict[str, Any]:
         return self.call("POST", f"/conflicts/{quote(record_id, safe='')}/resolve{_within(namespace)}", fields)
 
+    def identities(self) -> dict[str, Any]:
+        return self.call("GET", "/identities")
+
+    def generate(self, agent: str) -> dict[str, Any]:
+        return self.call("POST", "/identities", {"agent_id": agent})
+
+    def rotate(self, agent: str) -> dict[str, Any]:
+        return self.call("POST", "/identities/rotate", {"agent_id": agent})
+
+    def verify(self, record_id: str, namespace: str | None) -> dict[str, Any]:
+        return self.call("GET", f"/verify/{quote(record_id, safe='')}{_within(namespace)}")
+
+    def verified(self, query: dict[str, str]) -> dict[str, Any]:
+        return self.call("GET", f"/verify?{urlencode(query)}")
+
     def stats(self) -> dict[str, Any]:
         return self.call("GET", "/stats")
 
@@ -140,8 +167,10 @@ class HttpBackend:
 class StoreBackend:
     """Opens the store itself. Peers get what was written once the node runs."""
 
-    def __init__(self, memories: Memories) -> None:
+    def __init__(self, memories: Memories, identities: Identities, proofs: Proofs) -> None:
         self._memories = memories
+        self._identities = identities
+        self._proofs = proofs
         self._linking = Linking(memories)
         self._conflicts = Conflicts(memories)
 
@@ -184,6 +213,21 @@ class StoreBackend:
     def resolve(self, record_id: str, namespace: str | None, fields: dict[str, Any]) -> dict[str, Any]:
         return asyncio.run(self._conflicts.resolve(record_id, json.dumps(fields).encode(), None, namespace))
 
+    def identities(self) -> dict[str, Any]:
+        return asyncio.run(self._identities.listed())
+
+    def generate(self, agent: str) -> dict[str, Any]:
+        return asyncio.run(self._identities.generate(json.dumps({"agent_id": agent}).encode()))
+
+    def rotate(self, agent: str) -> dict[str, Any]:
+        return asyncio.run(self._identities.rotate(json.dumps({"agent_id": agent}).encode()))
+
+    def verify(self, record_id: str, namespace: str | None) -> dict[str, Any]:
+        return asyncio.run(self._proofs.one(record_id, namespace))
+
+    def verified(self, query: dict[str, str]) -> dict[str, Any]:
+        return asyncio.run(self._proofs.page(query))
+
     def stats(self) -> dict[str, Any]:
         return asyncio.run(self._memories.stats())
 
@@ -216,7 +260,10 @@ def backend(invocation: Invocation) -> Iterator[Backend]:
         engine = new_engine(config.agent_id, store)
         # A process that owns the store begins a life before its first write (protocol section 4, Actor).
         store.writer.call(lambda ledger: engine.begin_life(ledger, clock.now(), lives.START))
-        yield StoreBackend(Memories(store, engine, clock.now))
+        identities = Identities(store, engine.agent, clock.now)
+        names = {one.fingerprint.text: one.name for one in config.peers}
+        proofs = Proofs(store, verify_in_thread, names.get, lambda: keyfile.load(home.keyring(config)))
+        yield StoreBackend(Memories(store, engine, clock.now), identities, proofs)
     finally:
         store.close()
 

@@ -10,11 +10,12 @@ import click
 from node.config import ConfigError
 from node.store.errors import StoreError, StoreLocked
 from sync.errors import RemoteError
+from sync.keyring import KeyringError
 from tls.errors import TlsError
 
 EXIT_CODES = {
     0: "done",
-    1: "the answer is no: not found, not in step, a broken allowlist, not all imported, a release not as signed",
+    1: "the answer is no: not found, not in step, a broken allowlist, not all imported or verified",
     2: "wrong usage or configuration",
     3: "the node cannot be reached, or its store is in use",
     4: "the store cannot be opened",
@@ -63,6 +64,8 @@ def translated(error: Exception) -> CommandError | None:
             return CommandError(STORE, "store", str(error))
         case TlsError():
             return CommandError(USAGE, "tls", str(error))
+        case KeyringError():
+            return CommandError(USAGE, "keyring", str(error))
         case RemoteError():
             exit_code = NO if error.code in _ANSWERS else REFUSED
             return CommandError(exit_code, error.code, str(error))

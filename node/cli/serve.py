@@ -72,7 +72,7 @@ def init(
 @click.option("--key-type", type=click.Choice(KEY_TYPES), help="Of an ephemeral node's certificates [ec].")
 @command
 def serve(invocation: Invocation, db: Path | None, throw_away: bool, key_type: KeyType | None) -> None:
-    """Run the node until SIGINT or SIGTERM. SIGHUP reads allowlist and certificates again.
+    """Run the node until SIGINT or SIGTERM. SIGHUP reads allowlist, keyring and certificates again.
 
     \b
     curl with the certificates that `serve --ephemeral` names:

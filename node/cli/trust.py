@@ -100,6 +100,11 @@ def peer() -> None:
 @click.option("--write", multiple=True, help="Namespaces that are taken from it (globs) [**].")
 @click.option("--legacy", is_flag=True, help="It is a daemon of the older protocol (v0.6, v0.7).")
 @click.option("--api-key-file", help="A file with the key that such a daemon asks for.")
+@click.option(
+    "--allow-unsigned/--refuse-unsigned",
+    default=None,
+    help="Take what nobody signed. Without either: from a daemon of the older protocol only.",
+)
 @command
 def add_peer(
     invocation: Invocation,
@@ -112,6 +117,7 @@ def add_peer(
     write: tuple[str, ...],
     legacy: bool,
     api_key_file: str | None,
+    allow_unsigned: bool | None,
 ) -> None:
     """Add a peer, and its line in the allowlist with it. A running node begins by itself.
 
@@ -124,7 +130,7 @@ def add_peer(
     if faults:
         raise ConfigError(faults)
     scopes = (read or ("**",), write or ("**",))
-    one = PeerConfig(name, url, _parsed(fingerprint), direction, *scopes, legacy, api_key_file)
+    one = PeerConfig(name, url, _parsed(fingerprint), direction, *scopes, legacy, api_key_file, allow_unsigned)
     setup.add_peer(invocation.home, one, ca)
     told = {"name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction, "legacy": legacy}
     running = invocation.home.running() is not None

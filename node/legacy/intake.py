@@ -18,8 +18,9 @@ from sync.legacy.link import TheirLink, version_of
 from sync.legacy.outgoing import Known, holds, takes
 from sync.legacy.row import Row
 from sync.link import is_echo
+from sync.policy import Policy
 from sync.ports import Kept, Ledger
-from sync.receive import Page, Part, Policy, Taken
+from sync.receive import Page, Part, Taken
 from sync.record import Refused, load
 from sync.version import Key, Version
 
@@ -94,7 +95,7 @@ class Intake:
             if isinstance(found, Version):
                 versions.append(found)
         taken = self._receive(versions)
-        lost = {one.id for one in taken.refused if taken.full or one.reason == "scope"}
+        lost = {one.id for one in taken.refused if taken.full or one.reason != "clock_skew"}
         self._note(fresh, places, judged, lost, are_shown=are_shown)
         waited = self.links(linktables.held(self._execute, self._peer, list(fresh)))
         return Came(taken.joined(waited.taken), (*refused, *taken.refused), late=waited.refused)

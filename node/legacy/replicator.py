@@ -95,6 +95,11 @@ class LegacyReplicator:
             self._retry_at = self._pull_at = 0.0
             self._news.set()
 
+    def read_again(self) -> None:
+        """Our rules for what comes from it have changed: look at once, and go on with reading everything."""
+        self._pull_at = self._scan_at = 0.0
+        self._news.set()
+
     async def hang_up(self) -> None:
         await self._dialer.close()
 

@@ -179,6 +179,14 @@ class SqlLedger:
         )
         return [(namespace, record_id) for namespace, record_id in found]
 
+    def take_unsigned(self, limit: int) -> Sequence[Key]:
+        found = self._execute(
+            "DELETE FROM unsigned WHERE (namespace, id) IN (SELECT namespace, id FROM unsigned LIMIT ?)"
+            " RETURNING namespace, id",
+            (limit,),
+        ).fetchall()
+        return [(namespace, record_id) for namespace, record_id in found]
+
     def put(self, changes: Sequence[Change]) -> None:
         unread = [change.key for change in changes if change.key not in self._places]
         if unread:

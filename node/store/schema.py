@@ -118,6 +118,27 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         # What the keys of this node's agents are derived from (keys.py).
         "CREATE TABLE key_secret(one INTEGER PRIMARY KEY CHECK(one = 1), secret BLOB NOT NULL) STRICT",
     ),
+    (
+        # What was written here before there were keys: written again, signed, at the next start. Emptied once for all.
+        "CREATE TABLE unsigned(namespace TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY(namespace, id))"
+        " STRICT, WITHOUT ROWID",
+        "INSERT INTO unsigned SELECT namespace, id FROM memory WHERE giver IS NULL AND signature = x''"
+        " UNION SELECT namespace, id FROM conflict WHERE giver IS NULL AND signature = x''",
+    ),
+    (
+        # Keys that an operator asked for, made or brought; an agent signs with its last one (keys.py).
+        """CREATE TABLE agent_key(
+            number INTEGER PRIMARY KEY,
+            agent TEXT NOT NULL,
+            key BLOB NOT NULL,
+            seed BLOB,   -- NULL: derived from key_secret
+            origin TEXT NOT NULL,
+            since TEXT,  -- NULL: from the first write on
+            after BLOB,  -- the key before it, which signed it in `by`
+            by BLOB,
+            UNIQUE(agent, key)
+        ) STRICT""",
+    ),
 )
 
 

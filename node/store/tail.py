@@ -134,4 +134,7 @@ class Tail:
 
 
 def _size(change: Change) -> int:
-    return sum(len(one.version.doc) for one in change.kept)
+    size = 0
+    for one in change.kept:  # nearly always one: a generator would take longer than the sum
+        size += len(one.version.doc)
+    return size

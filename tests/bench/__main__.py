@@ -95,7 +95,9 @@ def loader(mesh: Mesh, node: MeshNode) -> Pusher:
     cert, key = folder / "loader.pem", folder / "loader.key"
     cert.write_bytes(identity.cert_pem)
     key.write_bytes(identity.key_pem)
-    setup.add_peer(node.home, PeerConfig("loader", None, identity.fingerprint, "both", ("**",), ("**",)), None)
+    setup.add_peer(
+        node.home, PeerConfig("loader", None, identity.fingerprint, "both", ("**",), ("**",), allow_unsigned=True), None
+    )
     return Pusher(node.federation_url, client_context(folder / "ca.pem", cert, key), records(node.local_port))
 
 

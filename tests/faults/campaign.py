@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from marker import holding
 from netns import Lab
 
-from sync.version import Version
 from tests.faults import misfortunes
 from tests.faults.member import Member, NoAnswer, members
 from tests.faults.misfortunes import Scene
 from tests.faults.pen import Pen, from_file, look
 from tests.faults.script import DISKS_LOST, JUMPS, Round, Topology
 from tests.faults.truth import Truth, World, truth
-from tests.faults.witness import Key, Seen, Witness
+from tests.faults.witness import Witness
 
 PATIENCE = 60.0
 """Seconds in which a reason must be told, and all must agree again."""
@@ -92,7 +90,8 @@ class Campaign:
         healed = time.monotonic()
         self._disks_lost |= {one.target for one in script.faults if one.kind in DISKS_LOST}
         digest = self._until_alike(scene.rolled_back)
-        losses = self._witness.judge(look(self._members[script.seed % len(self._members)].client), self._in_file)
+        with from_file(self._members[0]) as file:
+            losses = self._witness.judge(look(self._members[script.seed % len(self._members)].client), file)
         if losses:
             raise Broken("\n".join(f"{one.kind}: {one.detail}" for one in losses))
         writes = self._witness.writes
@@ -196,9 +195,6 @@ class Campaign:
         except NoAnswer:
             return {}
 
-    def _in_file(self, key: Key) -> Sequence[Seen]:
-        return [from_file(one, _token) for one in self._members[0].versions_in_file(key)]
-
     def evidence(self) -> str:
         """What everybody says and the ends of their logs, for a failure."""
         parts = []
@@ -209,12 +205,6 @@ class Campaign:
                 told = str(error)
             parts.append(f"--- {member.name}: {told}\n{member.log_tail()}")
         return "\n".join(parts)
-
-
-def _token(version: Version) -> str | None:
-    if version.kind == "t":
-        return None
-    return str(msgspec.json.decode(version.doc)["content"]).split("\n")[0]
 
 
 @contextmanager

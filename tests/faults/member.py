@@ -10,7 +10,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -224,12 +225,14 @@ class Member:
         self.wipe_store()
         shutil.copy(self._copy, self._store)
 
-    def versions_in_file(self, key: Key) -> list[Version]:
-        """All kept versions of a key, tombstones included, read from the store's file beside the running node."""
+    @contextmanager
+    def file(self) -> Iterator[Callable[[Key], list[Version]]]:
+        """All kept versions of a key, tombstones included, read from the store's file whatever its node does."""
         connection = connect(self._store, derive(self._secret, salt_of(self._store)), writer=False)
         try:
             connection.execute("BEGIN")  # one state of the store for what the locator reads, and what the reader does
-            return [one.version for one in Reader(connection, Locator(connection)).versions(key)]
+            reader = Reader(connection, Locator(connection))
+            yield lambda key: [one.version for one in reader.versions(key)]
         finally:
             connection.close()
 

@@ -3,15 +3,16 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from netns import Lab
 
-from tests.faults.member import Client, Member, NoAnswer
-from tests.faults.pen import Pen, look
+from tests.faults.member import Member
+from tests.faults.pen import Pen, from_file
 from tests.faults.script import SKEW, Fault
 from tests.faults.truth import World
-from tests.faults.witness import Seen, Witness
+from tests.faults.witness import Witness
 from tls.fingerprint import Fingerprint
 
 
@@ -194,8 +195,9 @@ def _lose_disk(scene: Scene, fault: Fault) -> None:
         scene.rolled_back.add(fault.target)
     scene.world.stopped.add(fault.target)
     member.end(signal.SIGKILL)
-    with scene.pen.lock:
-        scene.witness.disk_lost(fault.target, since, _kept_by_others(scene, fault.target))
+    with scene.pen.lock, ExitStack() as files:
+        others = [files.enter_context(from_file(one)) for one in scene.members if one is not member]
+        scene.witness.disk_lost(fault.target, since, others)
     if fault.kind == "rollback":
         member.restore_store()
     else:
@@ -206,21 +208,6 @@ def _is_known_beyond(member: Member, number: int, but: set[str]) -> bool:
     """Whether some peer, but for these, has confirmed more of its feed than up to `number`."""
     told = member.status()
     return any(one["state"] == "in_step" and one["peer"] not in but and told["feed"] > number for one in told["peers"])
-
-
-def _kept_by_others(scene: Scene, node: int) -> list[list[Seen]]:
-    found = []
-    for member in scene.members:
-        if member.place in {node} | scene.world.stopped | scene.world.paused:
-            continue
-        client = Client(member.host)
-        try:
-            found.append(look(client))
-        except NoAnswer:
-            continue  # it proves nothing then
-        finally:
-            client.close()
-    return found
 
 
 MISFORTUNES: dict[str, tuple[Callable[[Scene, Fault], None], Callable[[Scene, Fault], None]]] = {

@@ -3,17 +3,19 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from marker import MARKER
 
 from sync.version import Version
 from tests.faults.member import Client, Member, NoAnswer
 from tests.faults.script import Write
 from tests.faults.truth import World
-from tests.faults.witness import Clock, Seen, Witness, Written
+from tests.faults.witness import Clock, Look, Seen, Witness, Written
 
 BULK = 40
 PROBE_EVERY = 0.25
@@ -54,9 +56,17 @@ def clock_of(clock: dict[str, int]) -> Clock:
     return frozenset(clock.items())
 
 
-def from_file(version: Version, token_of: Callable[[Version], str | None]) -> Seen:
-    """A version as the store's file has it."""
-    return Seen(version.key, token_of(version), clock_of(dict(version.clock)), version.title)
+@contextmanager
+def from_file(member: Member) -> Iterator[Look]:
+    """Versions as a store's file has them, whatever its node does."""
+    with member.file() as versions:
+        yield lambda key: [Seen(one.key, _token(one), clock_of(dict(one.clock)), one.title) for one in versions(key)]
+
+
+def _token(version: Version) -> str | None:
+    if version.kind == "t":
+        return None
+    return str(msgspec.json.decode(version.doc)["content"]).split("\n")[0]
 
 
 class Pen(threading.Thread):

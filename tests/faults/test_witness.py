@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.faults.witness import Key, Seen, Witness, Written
+from tests.faults.witness import Key, Look, Seen, Witness, Written
 
 KEY: Key = ("n", "id")
 A, B = 0, 1
@@ -81,9 +81,16 @@ def test_an_unanswered_write_may_have_happened_or_not() -> None:
     assert Story().write(ONE).write(version("x", d=1), ONE, acknowledged=False).kinds() == ["lost"]
 
 
-@pytest.mark.parametrize(("elsewhere", "kinds"), [([[]], []), ([[ONE]], ["lost"]), ([[], [ONE]], ["lost"])])
-def test_only_what_was_on_no_other_disk_may_die_with_one(elsewhere: list[list[Seen]], kinds: list[str]) -> None:
-    """What another node showed at that moment must still be there in the end."""
+def disk(*kept: Seen) -> Look:
+    return lambda key: [one for one in kept if one.key == key]
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "kinds"),
+    [([disk()], []), ([disk(ONE)], ["lost"]), ([disk(), disk(ONE)], ["lost"]), ([disk(BOTH)], ["lost"])],
+)
+def test_only_what_was_on_no_other_disk_may_die_with_one(elsewhere: list[Look], kinds: list[str]) -> None:
+    """What another disk held at that moment, or what had replaced it there, must still be there in the end."""
     story = Story().write(ONE, at=5.0)
     story.witness.disk_lost(A, 4.0, elsewhere)
     assert story.kinds() == kinds
@@ -93,13 +100,45 @@ def test_a_disk_takes_only_its_own_newest_writes_with_it() -> None:
     """Not those of other nodes, and not those from before the copy that took its place."""
     for node, since in ((B, 4.0), (A, 6.0)):
         story = Story().write(ONE, at=5.0)
-        story.witness.disk_lost(node, since, [[]])
+        story.witness.disk_lost(node, since, [disk()])
         assert story.kinds() == ["lost"]
 
 
-def test_a_delete_that_died_with_a_disk_undoes_nothing() -> None:
-    """What it had deleted may come back; had the delete reached another node, it might not."""
-    for elsewhere, kinds in (([[ONE]], []), ([[]], ["undead"])):
-        story = Story().write(ONE, at=1.0).write(GONE, ONE, node=B, at=5.0)
-        story.witness.disk_lost(B, 4.0, elsewhere)
-        assert story.kinds(ONE) == kinds
+@pytest.mark.parametrize(
+    ("elsewhere", "kinds"),
+    [
+        pytest.param([disk(ONE)], [], id="not yet deleted there"),
+        pytest.param([disk()], [], id="never there at all"),
+        pytest.param([disk(), disk(GONE)], ["undead"], id="deleted there"),
+        pytest.param([disk(version("new", a=4, b=1))], ["undead"], id="written anew there after the delete"),
+    ],
+)
+def test_a_delete_that_died_with_a_disk_undoes_nothing(elsewhere: list[Look], kinds: list[str]) -> None:
+    """What it had deleted may come back; had the delete reached another disk, it might not."""
+    story = Story().write(ONE, at=1.0).write(GONE, ONE, node=B, at=5.0)
+    story.witness.disk_lost(B, 4.0, elsewhere)
+    assert story.kinds(ONE) == kinds
+
+
+def test_a_tombstone_of_one_memory_is_no_proof_of_the_deletes_of_others() -> None:
+    """One is shown where it is in conflict; a delete of something else died with its disk all the same."""
+    story = Story().write(ONE, at=1.0).write(GONE, ONE, node=B, at=5.0)
+    story.witness.disk_lost(B, 4.0, [disk()])
+    assert story.kinds(ONE, Seen(("n", "other"), None, frozenset({("c", 1)}))) == []
+
+
+def test_a_delete_that_was_still_on_its_way_may_have_happened() -> None:
+    """It was on no other disk yet, and arrived after that of its node was lost."""
+    story = Story().write(ONE, at=1.0).write(GONE, ONE, node=B, at=5.0)
+    story.witness.disk_lost(B, 4.0, [disk(ONE)])
+    assert story.kinds() == []
+
+
+def test_a_move_may_reach_another_disk_by_half() -> None:
+    """The memory under its new key has arrived, the tombstone under the old one has not."""
+    moved = Seen(("m", "id"), "moved", frozenset({("b", 2)}))
+    for elsewhere, kinds in ((disk(moved), []), (disk(moved, GONE), ["undead"])):
+        story = Story().write(ONE, at=1.0)
+        story.witness.wrote(Written("moved", B, "move", (ONE,), moved.key, 5.0, True, moved.clock))
+        story.witness.disk_lost(B, 4.0, [elsewhere])
+        assert story.kinds(ONE, moved) == kinds

@@ -24,6 +24,10 @@ class Seen:
     title: str = ""
 
 
+Look = Callable[[Key], Sequence[Seen]]
+"""All versions that a store's file has of a key, tombstones included."""
+
+
 @dataclass(slots=True)
 class Written:
     """One write. `token` None: a delete. `seen`: versions kept of its key just before."""
@@ -39,8 +43,15 @@ class Written:
     """As its answer, or a look right after, told it."""
     mortal: bool = False
     """Perhaps its only copy was on a disk that is gone."""
+    spared: frozenset[Seen] = frozenset()
+    """Of `seen`: those that no other disk held as replaced when its own was lost."""
     by_arrival: bool = False
     """It had just arrived where another was written over it; found out from that one's clock."""
+
+    @property
+    def told(self) -> str:
+        """For whoever reads of a loss."""
+        return f"{self.token or 'a delete'} ({self.what}, acknowledged by {'abcdefgh'[self.node]})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,39 +86,50 @@ class Witness:
             self._before[write.token] = self._ancestors(write.seen)
             self._by_token[write.token] = write
 
-    def disk_lost(self, node: int, since: float, others: Iterable[Sequence[Seen]]) -> None:
-        """The disk of a node is gone, or went back to `since`. `others`: all that is kept on each that can be asked.
+    def disk_lost(self, node: int, since: float, others: Sequence[Look]) -> None:
+        """The disk of a node is gone, or went back to `since`. `others`: what is kept of a key on each other disk.
 
-        What it had acknowledged and nobody else shows may be gone for good.
+        What it had acknowledged and no other disk holds may be gone for good. A delete is held where what it deleted
+        is replaced, and not where that never was.
         """
-        asked = [frozenset(one.token for one in some) for some in others]
-        elsewhere = frozenset[str | None]().union(*asked)
-        elsewhere |= frozenset[str]().union(*(self._before.get(token or "", frozenset()) for token in elsewhere))
         for write in self.writes:
-            if write.node == node and write.ended >= since:
-                gone = {one.token for one in write.seen}
-                arrived = write.token in elsewhere if write.token else any(gone.isdisjoint(some) for some in asked)
-                write.mortal |= not arrived
+            if write.node != node or write.ended < since or write.key is None:
+                continue
+            held = {key: [one for look in others for one in look(key)] for key in {write.key, *map(_key, write.seen)}}
+            write.spared |= {
+                one for one in write.seen if not any(dominates(other.clock, one.clock) for other in held[one.key])
+            }
+            write.mortal |= not self._is_held(write, held[write.key]) if write.token else bool(write.spared)
 
-    def judge(self, kept: Sequence[Seen], look: Callable[[Key], Sequence[Seen]]) -> list[Loss]:
-        """What is broken, where all nodes agree on `kept`. `look`: all versions that the store's file has of a key."""
+    def _is_held(self, write: Written, kept: Sequence[Seen]) -> bool:
+        """Whether a write, or what replaced it, is among these."""
+        return any(
+            write.token == one.token
+            or write.token in self._before.get(one.token or "", ())
+            or (write.clock is not None and dominates(one.clock, write.clock))
+            for one in kept
+        )
+
+    def judge(self, kept: Sequence[Seen], look: Look) -> list[Loss]:
+        """What is broken, where all nodes agree on `kept`. `look` reads a store of theirs."""
         self.saw(kept)
-        tokens = frozenset(one.token for one in kept)
+        tokens = frozenset(one.token for one in kept if one.token is not None)  # a tombstone is not everybody's delete
         certain = [one for one in self.writes if one.token in tokens or (one.acknowledged and not one.mortal)]
-        superseded = frozenset[str]().union(*(self._ancestors(one.seen) for one in certain))
+        # What a delete did may still have been on its way when its disk was lost.
+        deletes = [one for one in self.writes if one.mortal and one.token is None]
+        superseded = frozenset[str]().union(*(self._ancestors(one.seen) for one in (*certain, *deletes)))
         found = []
         for write in certain:
             if write.token is None or write.token in tokens or write.token in superseded or write.by_arrival:
                 continue
             write.by_arrival = write.key is not None and self._covered(write, look(write.key))
             if not write.by_arrival:
-                place = "abcdefgh"[write.node]
-                found.append(Loss("lost", f"{write.token} ({write.what} {write.key}, acknowledged by {place})"))
-        dead = {(one.token, one.clock) for write in certain for one in write.seen if one.token is not None}
+                found.append(Loss("lost", f"{write.told} {write.key}"))
+        dead = {(one.token, one.clock): write for write in certain for one in write.seen if one not in write.spared}
         found += [
-            Loss("undead", f"{one.token} {one.key}, which a later write had seen and replaced")
+            Loss("undead", f"{one.token} {one.key}, which {dead[one.token, one.clock].told} had seen and replaced")
             for one in kept
-            if (one.token, one.clock) in dead
+            if one.token is not None and (one.token, one.clock) in dead
         ]
         return found
 
@@ -124,6 +146,10 @@ class Witness:
     def _ancestors(self, seen: Iterable[Seen]) -> frozenset[str]:
         tokens = [one.token for one in seen if one.token is not None]
         return frozenset(tokens).union(*(self._before.get(token, frozenset()) for token in tokens))
+
+
+def _key(one: Seen) -> Key:
+    return one.key
 
 
 def dominates(a: Clock, b: Clock) -> bool:

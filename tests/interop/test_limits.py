@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from keys import pair
 from rust_daemon import V063, V070, Release, Request, RustDaemon
 from versions import memory
 
-from sync.attest import Unsigned
 from sync.memory import SOURCES, TIERS, memory_fault
 from sync.record import load, memory_version
 
@@ -78,7 +78,7 @@ def edges() -> Iterator[dict[str, Any]]:
 
 async def arrived(release: Release, fields: dict[str, Any]) -> bool:
     """Whether a memory with these fields, as a node sends it, is there afterwards as it was."""
-    version = memory_version(memory(**fields), Unsigned("ai:peer"), {"ab" * 8: 1 << 20})
+    version = memory_version(memory(**fields), pair("ai:peer"), {"ab" * 8: 1 << 20})
     row = msgspec.json.encode(load(version.doc))
     daemon = RustDaemon(release)
     headers = (("content-type", "application/json"), ("x-peer-id", "host:x"))

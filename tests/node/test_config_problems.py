@@ -268,9 +268,9 @@ WRONG_PEERS = {
     "another direction": (peer(direction='"up"'), ":4: [[peer]] direction: 'up', expected one of push, pull, both"),
     "a pattern with a space": (peer(read='["a b"]'), ":4: [[peer]] read: 'a b' is no namespace pattern"),
     "another protocol than two": (peer(legacy='"v0.6"'), ":4: [[peer]] legacy is 'v0.6', expected true or false"),
-    "only signed memories": (
-        peer(allow_unsigned="false"),
-        ":4: [[peer]] allow_unsigned = false is not possible yet",
+    "some unsigned memories": (
+        peer(allow_unsigned='"some"'),
+        ":4: [[peer]] allow_unsigned is 'some', expected true or false",
     ),
     "the same name": (peer() + peer(fingerprint=OTHER), ":5: [[peer]] name 'desk' is used by a peer above"),
     "the same fingerprint": (

@@ -13,7 +13,7 @@ from keys import Nobody
 
 from node.exchange import Exchange
 from node.memories import Memories
-from node.peers import PeerBook
+from node.peers import PeerBook, Strangers
 from node.store import Store, writer
 from node.store.errors import StoreFull
 from node.timekeeper import Timekeeper
@@ -31,7 +31,9 @@ class Desk:
         self.wall, self.store = stores.START, store
         clock = Timekeeper(lambda: self.wall, lambda: stores.START)
         engine = Engine("host:test", secrets.token_bytes, Nobody())
-        self.exchange = Exchange(store, engine, PeerBook((), Globs.everything(), Globs.everything()), clock)
+        self.exchange = Exchange(
+            store, engine, PeerBook((), Strangers(Globs.everything(), Globs.everything(), allow_unsigned=True)), clock
+        )
         self.memories = Memories(store, engine, clock.now, self.exchange.check_clock)
 
     @property

@@ -19,7 +19,7 @@ from node.legacy.desk import Desk
 from node.legacy.endpoint import Endpoint
 from node.legacy.replicator import LegacyReplicator
 from node.memories import Memories
-from node.peers import Peer, PeerBook
+from node.peers import Peer, PeerBook, Strangers
 from node.store import Reader, Store
 from node.timekeeper import Timekeeper
 from sync import moment
@@ -72,7 +72,7 @@ class Bridged:
         clock = Timekeeper(lambda: self.now, lambda: self.now)
         engine = Engine(AGENT, self.random.randbytes, Nobody())
         self.peer = Peer("old", OLD, "https://old", EVERYTHING, EVERYTHING, legacy=True)
-        self.exchange = Exchange(self.store, engine, PeerBook([self.peer], EVERYTHING, EVERYTHING), clock)
+        self.exchange = Exchange(self.store, engine, PeerBook([self.peer], Strangers(EVERYTHING, EVERYTHING)), clock)
         self.memories = Memories(self.store, engine, clock.now, self.exchange.check_clock)
         self.desk = Desk(self.store, engine, self.exchange, clock)
         self.endpoint = Endpoint(self.store, self.desk, AGENT)

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from sync.attest import Author, KeyPair, Unsigned, writer_of
+from sync.trust import Trust
 from sync.version import Version
+
+ANYBODY = Trust(allow_unsigned=True)
+"""Whatever anybody says is taken, signed or not."""
 
 
 @cache

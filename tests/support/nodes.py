@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from certs import Mesh, Visitor
+from keys import pair as pair_of
 from knocking import plain_client
 from lines import Caller, Reply, port_of
 from marker import MARKER
@@ -19,7 +20,6 @@ from node import setup
 from node.config import PeerConfig
 from node.daemon import Daemon, running
 from node.home import Home
-from sync.attest import Unsigned
 from sync.draft import Fields, new_memory
 from sync.ids import memory_id
 from sync.ports import Position
@@ -125,18 +125,21 @@ def peer(
     write: Sequence[str] = ("**",),
     legacy: bool = False,
     api_key_file: str | None = None,
+    allow_unsigned: bool | None = None,
 ) -> PeerConfig:
     """One `[[peer]]`."""
-    return PeerConfig(name, url, fingerprint, direction, tuple(read), tuple(write), legacy, api_key_file)
+    return PeerConfig(
+        name, url, fingerprint, direction, tuple(read), tuple(write), legacy, api_key_file, allow_unsigned
+    )
 
 
 def pair(
-    mesh: Mesh, settings: Mapping[tuple[str, str], Any], names: tuple[str, str] = ("a", "b")
+    mesh: Mesh, settings: Mapping[tuple[str, str], Any], names: tuple[str, str] = ("a", "b"), **changes: Any
 ) -> tuple[Place, Place]:
-    """Two nodes that trust each other and each call the other."""
+    """Two nodes that trust each other and each call the other. `changes`: in what each says of the other."""
     a, b = (Place(mesh, name, settings) for name in names)
-    a.configure(b.as_peer())
-    b.configure(a.as_peer())
+    a.configure(b.as_peer(**changes))
+    b.configure(a.as_peer(**changes))
     a.list(b.fingerprint)
     b.list(a.fingerprint)
     return a, b
@@ -270,12 +273,12 @@ def memory(
     draft = new_memory(
         Fields(title=title, content=content, namespace=namespace, **fields), memory_id(namespace, title, 0), at
     )
-    return json.loads(memory_version(draft, Unsigned("ai:peer"), {LIFE: clock << 20}).doc)
+    return json.loads(memory_version(draft, pair_of("ai:peer"), {LIFE: clock << 20}).doc)
 
 
 def tombstone(title: str, *, namespace: str = "team", at: str, clock: int = 2) -> Any:
     """A delete by a peer, as JSON."""
-    version = tombstone_version(namespace, memory_id(namespace, title, 0), at, Unsigned("ai:peer"), {LIFE: clock << 20})
+    version = tombstone_version(namespace, memory_id(namespace, title, 0), at, pair_of("ai:peer"), {LIFE: clock << 20})
     return json.loads(version.doc)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from keys import Nobody
+from keys import ANYBODY, Nobody
 from marker import MARKER
 
 from node.store import Reader, Store
@@ -25,8 +25,9 @@ from sync.engine import Engine
 from sync.ids import memory_id
 from sync.link import LinkFields, link_id
 from sync.moment import SECOND
+from sync.policy import Policy
 from sync.ports import Ledger
-from sync.receive import Page, Part, Policy, Taken
+from sync.receive import Page, Part, Taken
 from sync.record import memory_version
 from sync.scope import Globs
 from sync.version import Key, Version
@@ -39,7 +40,7 @@ START = 1_800_000_000 * SECOND
 PATIENCE = 20.0
 """Seconds after which a wait that should end at once is given up."""
 EVERYTHING = Globs.everything()
-POLICY = Policy(EVERYTHING, EVERYTHING.tag)
+POLICY = Policy(EVERYTHING, ANYBODY)
 PEER, LIFE = "sha256:peer", "f" * 16
 
 key_of = functools.lru_cache(maxsize=512)(derive)

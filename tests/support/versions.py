@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from keys import Nobody
+from keys import ANYBODY, Nobody
 from memory_store import MemoryStore
 
 from sync import lives, moment
@@ -15,8 +15,9 @@ from sync.engine import Engine
 from sync.ids import memory_id
 from sync.link import LinkFields, link_id, link_version, unlink_version
 from sync.memory import Memory
+from sync.policy import Policy
 from sync.ports import Kept
-from sync.receive import Page, Part, Policy, Taken
+from sync.receive import Page, Part, Taken
 from sync.record import memory_version, tombstone_version
 from sync.scope import Globs
 from sync.serve import Ask
@@ -123,14 +124,14 @@ class Desk:
     def take(self, *versions: Version, scope: Globs = EVERYTHING, **fields: Any) -> Taken:
         """Receive a page in one part. `fields`: of the page; it moves no cursor if they do not say so."""
         page = self.page(**fields)
-        taken: Taken = self.do(self.engine.receive, page, verified(versions), Policy(scope, scope.tag), Taken())
+        taken: Taken = self.do(self.engine.receive, page, verified(versions), Policy(scope, ANYBODY), Taken())
         return replace(taken, alarms=(*taken.alarms, *self.engine.received(page, taken, self.now)))
 
     def cut(self, cursor: str | None = None, made_for: str | None = None, **fields: Any) -> Any:
         """Cut a page of this feed for `PEER`, which may read everything; a `Cut`, or `RolledBack`."""
         usual: dict[str, Any] = {
             "peer": PEER, "cursor": cursor, "made_for": made_for, "scope": EVERYTHING,
-            "policy": Policy(EVERYTHING, EVERYTHING.tag), "limit": 100, "max_bytes": 10**6,
+            "policy": Policy(EVERYTHING, ANYBODY), "limit": 100, "max_bytes": 10**6,
         }  # fmt: skip
         return self.engine.cut(self.store, Ask(**{**usual, **fields}), self.now)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keys import Signing, pair
+from keys import ANYBODY, Signing, pair
 from versions import ALICE, BOB, EVERYTHING, ID, NOW, Desk, memory
 
 from sync import attest, link, moment, record
 from sync.attest import KeyPair, Said, Unsigned, base64url, genuine, is_genuine, writer_of
-from sync.receive import Part, Policy, Taken
+from sync.policy import Policy
+from sync.receive import Part, Taken
 from sync.record import Refused, memory_version, read, tombstone_version
 from sync.version import Version
 from tests.vectors import make, verify
@@ -121,7 +122,7 @@ def signed(title: str = "x", clock: dict[str, int] | None = None, **fields: Any)
 
 def taken(desk: Desk, *versions: Version, part: Part | None = None) -> Taken:
     part = part or Part(versions, genuine=genuine(versions))
-    found: Taken = desk.do(desk.engine.receive, desk.page(), part, Policy(EVERYTHING, EVERYTHING.tag), Taken())
+    found: Taken = desk.do(desk.engine.receive, desk.page(), part, Policy(EVERYTHING, ANYBODY), Taken())
     return found
 
 

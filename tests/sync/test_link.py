@@ -11,7 +11,7 @@ import rfc8785
 import versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keys import agent_of
+from keys import ANYBODY, agent_of
 from versions import ALICE, BOB, CAROL, ID, NOW, OTHER, SECOND, Desk
 
 from sync import moment, writes
@@ -20,6 +20,7 @@ from sync.errors import RemoteError
 from sync.ids import memory_id
 from sync.link import MAX_LINK_ID_BYTES, RELATIONS, LinkFields, link_id, link_version, load, read, unlink_version
 from sync.memory import id_fault
+from sync.policy import Policy
 from sync.record import Refused
 from sync.scope import Globs
 from sync.version import Key, Version
@@ -348,7 +349,7 @@ def test_a_link_from_the_future_waits_until_it_is_due() -> None:
     late = versions.link({ALICE: 1}, seconds=1_000)
     assert [one.reason for one in desk.take(late).refused] == ["clock_skew"]
     desk.now += 900 * SECOND
-    assert desk.do(desk.engine.due, lambda peer: Globs.everything()).applied == 1
+    assert desk.do(desk.engine.due, lambda peer: Policy(Globs.everything(), ANYBODY)).applied == 1
     assert only(desk, late.key) == late
 
 

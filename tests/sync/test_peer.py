@@ -432,3 +432,20 @@ def test_in_any_dialogue_the_timer_tells_the_truth(steps: list[tuple[int, float,
         elif chance > 0.9:
             machine.heard_from(book.now)
         assert (machine.timer() is None) <= bool(under_way)
+
+
+# --- our own rules for what comes in
+
+
+def test_other_rules_are_read_by_at_once() -> None:
+    """The period is not waited for."""
+    book = in_step().after(1).wants()
+    book.machine.read_again(book.now)
+    book.wants(PULL).pulled().wants()
+
+
+def test_a_pull_under_other_rules_is_repeated() -> None:
+    """It may have been asked for, and judged, by the old ones. Once is enough."""
+    book = in_step(push=False).after(PERIOD).wants(PULL)
+    book.machine.read_again(book.now)
+    book.pulled().wants(PULL).pulled().wants()

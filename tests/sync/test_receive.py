@@ -5,17 +5,19 @@ from typing import Any
 
 import pytest
 import versions
+from keys import ANYBODY
 from versions import ALICE, BOB, CAROL, EVERYTHING, ID, PEER, Desk
 
 from sync import receive
+from sync.policy import Policy
 from sync.ports import Held, PeerState
-from sync.receive import MAX_HELD, Offer, Page, Part, Policy, Taken, current_cursor
+from sync.receive import MAX_HELD, Offer, Page, Part, Taken, current_cursor
 from sync.scope import Globs
 from sync.version import Version
 
 TO = f"{ALICE}.1.1.00112233445566aa.0123abcd"
 NEXT = f"{ALICE}.2.2.00112233445566aa.0123abcd"
-POLICY = Policy(EVERYTHING, EVERYTHING.tag)
+POLICY = Policy(EVERYTHING, ANYBODY)
 MINE = versions.version({ALICE: 1})
 OTHER = versions.version({BOB: 1}, id="other")
 
@@ -68,7 +70,7 @@ def test_the_data_are_applied_in_any_case_and_the_cursor_moves_under_conditions(
     taken = desk.take(MINE, scope=Globs(("a",)), **{"to": TO, **fields})
     assert desk.tags() == {MINE.tag}
     assert (taken.moved, taken.have) == (moves, TO if moves else None)
-    assert (current_cursor(desk.store.peer(PEER), ALICE, Policy(EVERYTHING, Globs(("a",)).tag)) == TO) is moves
+    assert (current_cursor(desk.store.peer(PEER), ALICE, Policy(Globs(("a",)), ANYBODY)) == TO) is moves
 
 
 @pytest.mark.parametrize("case", ["an offer that is lacking", "an offer of another version of what is kept"])

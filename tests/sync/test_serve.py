@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import versions
-from keys import Nobody
+from keys import ANYBODY, Nobody
 from versions import ALICE, BOB, EVERYTHING, PEER, Desk
 
 from sync import lives, serve
 from sync.engine import Engine
+from sync.policy import Policy
 from sync.ports import PeerState
-from sync.receive import Policy
 from sync.scope import Globs
+from sync.trust import Trust
 
 TO = f"{ALICE}.1.1.00112233445566aa.0123abcd"
 NEXT = f"{ALICE}.2.2.00112233445566aa.0123abcd"
@@ -51,7 +52,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "the asker names no life": {"made_for": None},
     "the asker has another life": {"made_for": BOB},
     "another peer asks": {"peer": "another"},
-    "our rules for it have changed": {"policy": Policy(EVERYTHING, "ffffffff")},
+    "our rules for it have changed": {"policy": Policy(EVERYTHING, Trust())},
 }
 
 
@@ -154,6 +155,6 @@ def test_what_waited_is_relayed_like_anything_that_came_from_elsewhere() -> None
     desk = Desk()
     desk.take(versions.version({ALICE: 1}, title="given", seconds=400), to=TO)
     desk.now += 400 * versions.SECOND
-    desk.do(desk.engine.due, lambda peer: EVERYTHING)
+    desk.do(desk.engine.due, lambda peer: Policy(EVERYTHING, ANYBODY))
     cut = desk.cut(made_for=ALICE, offer=True)
     assert (cut.page.count, cut.page.offers != b"") == (0, True)

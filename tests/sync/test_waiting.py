@@ -2,9 +2,11 @@
 
 import pytest
 import versions
+from keys import ANYBODY
 from versions import ALICE, BOB, ID, NOW, PEER, SECOND, Desk
 
 from sync import engine, receive
+from sync.policy import Policy
 from sync.receive import Offer, Taken
 from sync.scope import Globs
 from sync.version import Version
@@ -15,7 +17,7 @@ EARLY = versions.version({ALICE: 1}, seconds=400)
 
 
 def due(desk: Desk, scope: Globs = versions.EVERYTHING) -> Taken:
-    taken: Taken = desk.do(desk.engine.due, lambda peer: scope)
+    taken: Taken = desk.do(desk.engine.due, lambda peer: Policy(scope, ANYBODY))
     return taken
 
 
@@ -71,7 +73,7 @@ def test_it_is_judged_from_the_start_when_it_is_due() -> None:
     desk.take(EARLY, versions.version({ALICE: 1}, id="other", namespace="b", seconds=400))
     desk.now += 400 * SECOND
     taken = due(desk, Globs(("b",)))
-    assert (taken.applied, taken.noop, waiting(desk)) == (1, 1, set())
+    assert (taken.applied, [one.reason for one in taken.refused], waiting(desk)) == (1, ["scope"], set())
     assert desk.kept() == ()
 
 
@@ -198,7 +200,7 @@ def test_a_table_full_since_the_first_part_stops_the_cursor_in_the_last(monkeypa
     """However a page is cut into transactions."""
     early = small_table(monkeypatch, 0)
     desk = Desk()
-    policy = receive.Policy(versions.EVERYTHING, versions.EVERYTHING.tag)
+    policy = Policy(versions.EVERYTHING, ANYBODY)
     page = desk.page(to=TO)
     first = desk.do(desk.engine.receive, page, receive.Part(early[:1], last=False), policy, Taken())
     last = desk.do(desk.engine.receive, page, receive.Part((), first=False), policy, first)

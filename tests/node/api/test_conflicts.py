@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from keys import pair
 from lines import Reply
 from nodes import Served, memory, push
 
 from node.memories import Memories
 from sync import moment, settle
-from sync.attest import Unsigned
 from sync.ids import memory_id
 from sync.record import tombstone_version
 
@@ -44,7 +44,7 @@ class Case:
     async def third(self) -> None:
         """A delete by a third node, later than both and in ignorance of them."""
         at = moment.text(self._at + 20_000_000)
-        stone = tombstone_version("team", self.id, at, Unsigned("ai:third"), {"cd" * 8: next(_numbers) << 20})
+        stone = tombstone_version("team", self.id, at, pair("ai:third"), {"cd" * 8: next(_numbers) << 20})
         await self.comes(tombstones=[json.loads(stone.doc)])
 
     async def kept(self) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ MEMORY = {"title": "a title", "content": "some text"}
 
 def routes() -> list[tuple[str, str]]:
     """Every route of the listener: one that is added is checked here by itself."""
-    application = Local(None, dict, None, max_body=1_024).application()  # type: ignore[arg-type]
+    application = Local(None, None, None, dict, None, max_body=1_024).application()  # type: ignore[arg-type]
     found = ((route.method, route.resource.canonical) for route in application.router.routes() if route.resource)
     return [(method, path.replace("{id}", "00000000-0000-4000-8000-000000000000")) for method, path in found]
 

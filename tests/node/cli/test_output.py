@@ -36,6 +36,8 @@ EACH: dict[str, tuple[str, ...]] = {
     "allowlist add": ("allowlist", "add", HEX),
     "allowlist list": ("allowlist", "list"),
     "allowlist remove": ("allowlist", "remove", HEX),
+    "keyring check": ("keyring", "check"),
+    "keyring list": ("keyring", "list"),
     "peer add": ("peer", "add", "desk", "--fingerprint", HEX),
     "peer list": ("peer", "list"),
     "peer remove": ("peer", "remove", "desk"),

@@ -14,7 +14,7 @@ from rust_daemon import V063, V070, Answer, Release
 
 from node.legacy import desk, intake, linksender, linktables, outbox, tables
 from node.linking import Linking
-from node.peers import PeerBook
+from node.peers import PeerBook, Strangers
 from node.store import Reader
 from sync import moment
 from sync.legacy.link import FOUR_RELATIONS
@@ -202,11 +202,11 @@ async def test_what_it_may_not_write_is_refused(tmp_path: Path) -> None:
     """A link is in the namespace of its source; it is counted as skipped, and nothing is kept."""
     async with world(tmp_path, V070, "one", "two") as both:
         narrow = replace(both.peer, write=Globs(("b/**",)))
-        both.exchange.book = PeerBook([narrow], EVERYTHING, EVERYTHING)
+        both.exchange.book = PeerBook([narrow], Strangers(EVERYTHING, EVERYTHING))
         told = await both.link_there("one", "two")
         assert (told["links_applied"], told["skipped"]) == (0, 1)
         assert await both.links() == set()
-        both.exchange.book = PeerBook([both.peer], EVERYTHING, EVERYTHING)
+        both.exchange.book = PeerBook([both.peer], Strangers(EVERYTHING, EVERYTHING))
         assert (await both.link_there("one", "two"))["links_applied"] == 1
 
 

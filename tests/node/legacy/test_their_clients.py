@@ -11,7 +11,7 @@ from nodes import eventually, memory, push
 from older import API, NAMESPACE, Couple, couple
 from rust_daemon import V063, V070, Caller, Release, SyncDaemon, catch_up, client_context
 
-from node.peers import Peer, PeerBook
+from node.peers import Peer, PeerBook, Strangers
 from sync import wire
 from sync.scope import Globs
 
@@ -147,7 +147,7 @@ async def test_a_memory_that_came_here_behind_its_time_is_reported(mesh: Mesh) -
         incoming = wire.decode_push(msgspec.json.encode(push(late)), peer)
         book = both.daemon.book
         friend = Peer("friend", peer, None, Globs.everything(), Globs.everything())
-        both.daemon.exchange.replace_book(PeerBook((*book.peers, friend), Globs(()), Globs(())))
+        both.daemon.exchange.replace_book(PeerBook((*book.peers, friend), Strangers(Globs(()), Globs(()))))
         assert (await both.daemon.exchange.receive(incoming)).applied == 1
         assert await pull(both) == 0
         assert "1 changes came here behind the time" in await both.notes()

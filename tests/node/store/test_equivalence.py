@@ -13,14 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import histories
 import msgspec
 import pytest
-import simulation
 import stores
 from keys import Nobody
-from oracle import SimStore
-from simulation import Node, World
 
 from node.store import Store, locator
 from node.store.errors import StoreError
@@ -32,11 +28,15 @@ from sync.engine import Engine
 from sync.link import ends
 from sync.ports import FeedPage, FeedReader, Giver, Kept, Ledger, PageRequest, Waiting
 from sync.version import LINK_SEPARATOR, Version
+from tests.simulation import histories
+from tests.simulation.oracle import SimStore
+from tests.simulation.world import START as BEGINNING
+from tests.simulation.world import TOPOLOGIES, Node, World
 
 HISTORIES = 14
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
 FAULTS = ("restart", "restart", "skew", "cut", "mend", "scope", "forge", "wait")
-START = moment.text(simulation.START)
+START = moment.text(BEGINNING)
 TRUE_PUT = Batch.put
 
 
@@ -317,6 +317,10 @@ class MirroredWorld(World):
         self.begin(node, "start")
         return node
 
+    def die_in(self, node: Node, body: Callable[..., Any], *args: Any) -> None:
+        """Here the tasks that come to nothing are the mirror's own (`_run`)."""
+        self.restart(node)
+
     def restart(self, node: Node) -> None:
         mirror = node.store
         assert isinstance(mirror, Mirror)
@@ -332,7 +336,7 @@ class MirroredWorld(World):
 def play(number: int, folder: Path) -> Iterator[MirroredWorld]:
     """One history, from its number; yields the world at its end."""
     rng = random.Random(f"store/{number}")
-    topology = rng.choice(list(simulation.TOPOLOGIES))
+    topology = rng.choice(list(TOPOLOGIES))
     ops = histories.history(rng, topology, 45, FAULTS)
     options = {"page_limit": rng.choice((1, 2, 3, 500)), "slice_size": rng.choice((1, 2, 100))}
     world = MirroredWorld(topology, folder, **options)

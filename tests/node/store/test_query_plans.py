@@ -12,7 +12,7 @@ import stores
 from stores import Keeper, foreign
 
 from node.exchange import Exchange
-from node.peers import PeerBook
+from node.peers import PeerBook, Strangers
 from node.store.queries import ListFilter
 from node.store.search import SearchFilter
 from node.timekeeper import Timekeeper
@@ -223,7 +223,12 @@ def test_without_its_indexes_the_store_would_be_read_whole(full: Keeper, tmp_pat
 @pytest.fixture
 def exchange(full: Keeper) -> Exchange:
     """The place where pages are cut for peers, over the full store."""
-    return Exchange(full.store, full.engine, PeerBook((), Globs.everything(), Globs.everything()), Timekeeper())
+    return Exchange(
+        full.store,
+        full.engine,
+        PeerBook((), Strangers(Globs.everything(), Globs.everything(), allow_unsigned=True)),
+        Timekeeper(),
+    )
 
 
 async def test_a_poll_with_nothing_new_touches_no_table(full: Keeper, exchange: Exchange) -> None:

@@ -323,7 +323,7 @@ async def test_the_stores_of_two_daemons_that_were_in_step_are_no_conflict(mesh:
     ]
     newer = row(29, content="newer", updated_at="2026-05-03T00:00:00Z", tier="mid", id="of-b-29")
     write_database(tmp_path / "b.db", [*others, newer])
-    places = pair(mesh, QUIET)
+    places = pair(mesh, QUIET, allow_unsigned=True)  # no agent has signed what an import brings
     env = SECRET | {"AI_MEMORY_DB_KEY": NODES_PASSPHRASE}
     for place, name in zip(places, ("a.db", "b.db"), strict=True):
         assert (await asyncio.to_thread(take, place.home, tmp_path / name, env=env)).code == 0
@@ -340,7 +340,7 @@ async def test_the_stores_of_two_daemons_that_were_in_step_are_no_conflict(mesh:
 async def test_what_one_node_imported_reaches_the_other(mesh: Mesh, tmp_path: Path) -> None:
     """A native peer takes versions of the actor `legacy`, and an import there finds them unchanged."""
     write_database(tmp_path / "memory.db", [row(n) for n in range(50)])
-    places = pair(mesh, QUIET)
+    places = pair(mesh, QUIET, allow_unsigned=True)  # no agent has signed what an import brings
     env = SECRET | {"AI_MEMORY_DB_KEY": NODES_PASSPHRASE}
     assert (await asyncio.to_thread(take, places[0].home, tmp_path / "memory.db", env=env)).code == 0
     async with running(*places) as [(_, a), (_, b)]:

@@ -6,37 +6,25 @@
 import os
 
 import pytest
-import simulation
-from histories import play
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import TOPOLOGIES, Op, World, links
 
 from sync.ids import memory_id
+from tests.simulation.shapes import SHAPES, drawn, play, replay, verified_once
+from tests.simulation.world import TABLE, TOPOLOGIES, Op, World, links, run
 
-HISTORIES = int(os.environ.get("SIMULATE_HISTORIES", "150"))
-GROUPS = {
-    "nothing": (),
-    "restarts": ("restart",),
-    "restores": ("backup", "restore", "restart"),
-    "rollbacks": ("backup", "rollback", "rollback"),
-    "clocks": ("skew", "wait"),
-    "partitions": ("cut", "mend"),
-    "scopes": ("scope",),
-    "forgers": ("forge",),
-    "clones": ("clone", "restart"),
-    "everything": ("restart", "backup", "restore", "rollback", "skew", "cut", "mend", "wait", "scope", "clone"),
-    # A lie that a scope keeps from its victim cannot be answered by it, so these two do not go together.
-    "everything with forgers": ("restart", "backup", "restore", "rollback", "skew", "cut", "mend", "wait", "forge"),
-}
+HISTORIES = int(os.environ.get("SIMULATE_HISTORIES", "200"))
+"""Of each shape."""
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_no_history_loses_a_write_or_leaves_two_nodes_apart(group: str) -> None:
-    """After healing, each node keeps exactly the maximal versions of all that reached it."""
-    for number in range(HISTORIES):
-        faults, replay = play(f"{group}/{number}", GROUPS[group])
-        assert not faults, f"{faults[0]}\n{replay}"
+@pytest.mark.parametrize("name", SHAPES)
+def test_no_history_loses_a_write_or_leaves_two_nodes_apart(name: str) -> None:
+    """After healing, each node keeps exactly the maximal versions of all that reached it, and none that is forged."""
+    with verified_once():
+        for number in range(HISTORIES):
+            seed = f"test/{number}"
+            faults = play(SHAPES[name], seed)
+            assert not faults, f"{faults[0]}\n{replay(name, seed)}\n{drawn(SHAPES[name], seed)}"
 
 
 NAMES = st.sampled_from("AB")
@@ -65,7 +53,7 @@ OPERATIONS: st.SearchStrategy[Op] = st.one_of(
 @given(st.lists(OPERATIONS, min_size=4, max_size=24))
 def test_two_nodes_survive_any_history(ops: list[Op]) -> None:
     """The same promise for histories that hypothesis looks for, and makes small when it breaks."""
-    assert simulation.run("pair", ops) == []
+    assert run("pair", ops) == []
 
 
 def test_a_cloned_node_is_named_and_its_writes_are_kept() -> None:
@@ -75,7 +63,7 @@ def test_a_cloned_node_is_named_and_its_writes_are_kept() -> None:
     for op in (("clone", "A"), *turns, *[("push", name, "B", "ok") for name in ("A", "A2") * 5]):
         kind, *rest = op
         with world.oracle.watching():
-            simulation.TABLE[kind](world, *rest)
+            TABLE[kind](world, *rest)
     assert "duplicate_identity" in world.alarms
     assert world.heal()
     assert world.faults() == []

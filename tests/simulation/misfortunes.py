@@ -1,4 +1,4 @@
-"""What may befall a simulated node besides its network: restores, snapshots, clones, changed scopes and liars."""
+"""What may befall a simulated node besides its network: restores, snapshots, clones, other scopes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from oracle import SimStore
-
-from sync import clock as clocks
-from sync.attest import Unsigned
-from sync.draft import Fields, new_memory
 from sync.engine import Engine
-from sync.ids import memory_id
-from sync.receive import Page, Part, Policy, Taken
-from sync.record import memory_version
 from sync.scope import Globs
+from tests.simulation.oracle import SimStore
 
 if TYPE_CHECKING:
-    from simulation import World
-
-LIAR = "f" * 16
+    from tests.simulation.world import World
 
 
 @dataclass
@@ -82,24 +73,3 @@ def hide(world: World, side: str, sender: str, receiver: str, visible: tuple[str
     """An operator changes what one node lets out to another (`out`), or takes in from it (`in`)."""
     table = world.out if side == "out" else world.inn
     table[sender, receiver] = Globs(visible)
-
-
-def forge(world: World, at: str, victim: str, namespace: str, title: str, ahead: int, has_seen: bool = False) -> None:
-    """An allowlisted liar hands `at` a version that claims to have seen writes of `victim`.
-
-    `has_seen`: it builds on what `at` keeps, so only the claim on `victim` is a lie.
-    """
-    node = world.nodes[at]
-    life = world.nodes[victim].store.lives()[-1]
-    key = (namespace, memory_id(namespace, title, 0))
-    seen = node.store.everything().get(key, ()) if has_seen else ()
-    number = max(1, world.nodes[victim].store.position().number + ahead)
-    lie = {life.actor: number << 20 | world.random.getrandbits(20), LIAR: world.random.randrange(1, 2**40)}
-    clock = clocks.join((lie, *(one.version.clock for one in seen)))
-    fields = Fields(namespace=namespace, title=title, content=f"forged {world.random.random()}")
-    version = memory_version(new_memory(fields, key[1], world.now), Unsigned("agent:liar"), clock)
-    world.oracle.forgery(version, [one.version.tag for one in seen])
-    page, everything = Page("cert-liar", LIAR, None, None, None, False), Globs.everything()
-    policy = Policy(everything, everything.tag)
-    taken = node.store.transaction(node.engine.receive, page, Part([version]), policy, Taken(), world.clock(node))
-    world.alarms.extend(alarm.kind for alarm in taken.alarms)

@@ -6,29 +6,34 @@ A history is a list of operations (`TABLE` says what each does); `run` plays it,
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import misfortunes
 import msgspec
-from keys import Nobody
-from misfortunes import Backup
-from oracle import Fault, Oracle, SimStore
+from keys import ANYBODY, Nobody
 
-from sync import lives, moment, wire, writes
+from sync import attest, lives, moment, wire, writes
+from sync.attest import Keychain
 from sync.draft import Fields
 from sync.engine import Engine
 from sync.ids import memory_id
 from sync.link import LinkFields
-from sync.receive import Page, Part, Policy, Taken, current_cursor
+from sync.policy import Policy
+from sync.receive import Alarm, Page, Part, Taken, current_cursor
 from sync.scope import Globs
 from sync.serve import Ask, Cut, RolledBack
 from sync.version import Key, Version
+from tests.simulation import byzantine, misfortunes
+from tests.simulation.byzantine import Byzantine
+from tests.simulation.misfortunes import Backup
+from tests.simulation.oracle import Fault, Oracle, SimStore
 
 SECOND = 1_000_000
 START = 1_800_000_000 * SECOND
 Op = tuple[Any, ...]
+EVERYTHING = Globs.everything()
 
 BOTH = ("push", "pull")
 
@@ -46,7 +51,14 @@ TOPOLOGIES = {
     "triangle": ("ABC", links("AB", "BA", "AC", "CA", "BC", "CB")),
     "one way round": ("ABC", links("AB", "BC", "CA", by=("push",))),
     "line of four": ("ABCD", links("AB", "BA", "BC", "CB", "CD", "DC")),
+    "ring of four": ("ABCD", links("AB", "BC", "CD", "DA", "BA", "CB", "DC", "AD", by=("push",))),
+    "star of four": ("ABCD", links("AB", "BA", "AC", "CA", "AD", "DA")),
+    "mesh of four": ("ABCD", links(*(p + q for p in "ABCD" for q in "ABCD" if p != q), by=("push",))),
 }
+
+
+class DiedError(Exception):
+    """A simulated process died in the middle of a transaction."""
 
 
 @dataclass
@@ -80,15 +92,20 @@ class Message:
 class World:
     """`page_limit` keys a page and `slice_size` versions a transaction: small, so that every seam is crossed."""
 
-    def __init__(self, topology: str, *, page_limit: int = 1, slice_size: int = 1, seed: int = 1) -> None:
+    def __init__(
+        self, topology: str, *, page_limit: int = 1, slice_size: int = 1, seed: int = 1, keys: Keychain | None = None
+    ) -> None:
         names, links_ = TOPOLOGIES[topology]
         self.links = list(links_)
         self.now = START
         self.page_limit = page_limit
         self.slice_size = slice_size
         self.random = random.Random(seed)
+        self.keys = keys or Nobody()
         self.oracle = Oracle()
+        self.liar = Byzantine()
         self.alarms: list[str] = []
+        self.notes: list[Alarm] = []
         self.queue: list[Message] = []
         self.cut_links: set[frozenset[str]] = set()
         self.out: dict[tuple[str, str], Globs] = {}
@@ -107,7 +124,7 @@ class World:
         return node
 
     def new_engine(self, name: str) -> Engine:
-        return Engine(f"node:{name}", self.random.randbytes, Nobody())
+        return Engine(f"node:{name}", self.random.randbytes, self.keys)
 
     def begin(self, node: Node, reason: str) -> None:
         node.store.transaction(node.engine.begin_life, self.clock(node), reason)
@@ -143,6 +160,13 @@ class World:
         self.before_write(node)
         fields = Fields(namespace=namespace, title=title, content=f"{name} at {self.now} {self.random.random()}")
         node.store.transaction(node.engine.store, fields, f"agent:{name}", self.clock(node))
+
+    def crash(self, name: str, namespace: str, title: str) -> None:
+        """The process dies over a write: after all its work, before the commit."""
+        node = self.nodes[name]
+        self.before_write(node)
+        fields = Fields(namespace=namespace, title=title, content=f"never acknowledged {self.random.random()}")
+        self.die_in(node, node.engine.store, fields, f"agent:{name}", self.clock(node))
 
     def _find(self, node: Node, namespace: str, title: str) -> Key | None:
         found = node.store.titled(namespace, title)
@@ -198,7 +222,7 @@ class World:
         result = sender.engine.cut(sender.store, ask, self.clock(sender))
         if isinstance(result, RolledBack):
             alarms = sender.store.transaction(sender.engine.rolled_back, receiver.peer, self.clock(sender))
-            self.alarms.extend(alarm.kind for alarm in alarms)
+            self.note(alarms)
             result = sender.engine.cut(sender.store, ask, self.clock(sender))
         assert isinstance(result, Cut)
         self.offers_sent += len(msgspec.json.decode(b"[%b]" % result.page.offers))
@@ -206,11 +230,15 @@ class World:
         return result
 
     def _outbound(self, sender: Node, receiver: Node) -> Globs:
-        return self.out.get((sender.name[0], receiver.name[0]), Globs.everything())
+        return self.out.get((sender.name[0], receiver.name[0]), EVERYTHING)
 
     def _policy(self, receiver: Node, sender: Node) -> Policy:
-        scope = self.inn.get((sender.name[0], receiver.name[0]), Globs.everything())
-        return Policy(scope, scope.tag)
+        return self.policy_for(receiver, sender.name[0])
+
+    def policy_for(self, receiver: Node, sender: str) -> Policy:
+        """What a node takes from another: the one place where the simulator makes a policy."""
+        scope = self.inn.get((sender, receiver.name[0]), EVERYTHING)
+        return Policy(scope, ANYBODY)
 
     def push(self, sender: str, receiver: str, how: str = "ok") -> None:
         p, q = self.nodes[sender], self.nodes[receiver]
@@ -252,7 +280,7 @@ class World:
         else:
             incoming = wire.decode_since(message.body, sender.peer, message.asked_with, message.asker_life)
         assert not incoming.refused, incoming.refused
-        taken = self._apply(receiver, sender, incoming.page, incoming.versions, torn)
+        taken = self.apply(receiver, incoming.page, incoming.versions, self._policy(receiver, sender), torn)
         if taken is None:
             return
         if message.push and answered:
@@ -260,31 +288,58 @@ class World:
             sender.view[receiver.name] = (answer.have, answer.life)
             sender.wanted[receiver.name] = answer.wanted
 
-    def _apply(
-        self, receiver: Node, sender: Node, page: Page, versions: tuple[Version, ...], torn: bool
+    def apply(
+        self, receiver: Node, page: Page, versions: tuple[Version, ...], policy: Policy, torn: bool = False
     ) -> Taken | None:
+        """A page, in transactions of `slice_size` versions. `torn`: the process dies on the way; then None.
+
+        A page of one transaction is torn inside it: all that it did is undone.
+        """
         parts = [versions[i : i + self.slice_size] for i in range(0, len(versions), self.slice_size)] or [()]
-        policy = self._policy(receiver, sender)
         total = Taken()
         for index, some in enumerate(parts):
-            part = Part(some, index == 0, index + 1 == len(parts))
+            part = Part(some, index == 0, index + 1 == len(parts), attest.genuine(some))
             if torn and index:
                 self.restart(receiver)
                 return None
             now = self.clock(receiver)
+            if torn and part.last:
+                self.die_in(receiver, receiver.engine.receive, page, part, policy, total, now)
+                return None
             total = total.joined(receiver.store.transaction(receiver.engine.receive, page, part, policy, total, now))
             if not part.last:
-                self._between(receiver, sender)
-        total_alarms = (*total.alarms, *receiver.engine.received(page, total, self.clock(receiver)))
-        self.alarms.extend(alarm.kind for alarm in total_alarms)
+                self._between(receiver, page.peer)
+        self.note((*total.alarms, *receiver.engine.received(page, total, self.clock(receiver))))
         return total
 
-    def _between(self, receiver: Node, sender: Node) -> None:
+    def note(self, alarms: Iterable[Alarm]) -> None:
+        for alarm in alarms:
+            self.alarms.append(alarm.kind)
+            self.notes.append(alarm)
+
+    def die_in(self, node: Node, body: Callable[..., Any], *args: Any) -> None:
+        """The process dies after a transaction has done its work and before it is committed."""
+
+        def dying(*rest: Any) -> None:
+            body(*rest)
+            raise DiedError
+
+        before = node.store.copy()
+        with suppress(DiedError):
+            node.store.transaction(dying, *args)
+        node.store.restore(before)
+        self.restart(node)
+
+    def _between(self, receiver: Node, sender: str) -> None:
         """What a node does between two transactions of one page: it writes, and it talks to its other peers."""
         if self._is_quiet or self.random.random() < 0.7:
             return
         self._is_quiet = True
-        others = [(p, q, by) for p, q, by in self.links if receiver.name in (p, q) and sender.name not in (p, q)]
+        others = [
+            (p, q, by)
+            for p, q, by in self.links
+            if receiver.name in (p, q) and sender not in (self.nodes[p].peer, self.nodes[q].peer)
+        ]
         if not others or self.random.random() < 0.5:
             self.write(receiver.name, self.random.choice("ab"), "x")
         else:
@@ -301,10 +356,11 @@ class World:
     def retry(self) -> None:
         for node in self.nodes.values():
 
-            def scope_of(peer: str, node: Node = node) -> Globs:
-                return self.inn.get((peer.removeprefix("cert-"), node.name[0]), Globs.everything())
+            def policy_of(peer: str, node: Node = node) -> Policy:
+                scope = self.inn.get((peer.removeprefix("cert-"), node.name[0]), Globs.everything())
+                return Policy(scope, ANYBODY)
 
-            node.store.transaction(node.engine.due, scope_of, self.clock(node))
+            node.store.transaction(node.engine.due, policy_of, self.clock(node))
 
     def _one_of(self, name: str) -> str:
         """A node, or its clone."""
@@ -313,7 +369,7 @@ class World:
 
     def do(self, op: Op) -> None:
         kind, *rest = op
-        if kind in ("write", "delete", "link", "unlink", "push", "pull"):
+        if kind in ("write", "delete", "link", "unlink", "push", "pull", "crash"):
             rest = [self._one_of(one) if one in self.nodes else one for one in rest]
         with self.oracle.watching():
             TABLE[kind](self, *rest)
@@ -357,7 +413,9 @@ class World:
     def faults(self) -> list[Fault]:
         """What the oracle finds broken now."""
         stores = {name: node.store for name, node in self.nodes.items()}
-        return self.oracle.faults(stores, self._reaching, alike=not self.out and not self.inn)
+        found = self.oracle.faults(stores, self._reaching, alike=not self.out and not self.inn)
+        horizon = moment.text(self.now + writes.SKEW_BOUND)
+        return found + [Fault("future", name) for name, store in stores.items() if store.own_after(horizon)]
 
     def _reaching(self, name: str, namespace: str) -> set[str]:
         seen, todo = {name}, [name]
@@ -395,7 +453,9 @@ TABLE: dict[str, Callable[..., None]] = {
     "cut": lambda w, a, b: w.cut_links.add(frozenset((a, b))),
     "mend": lambda w, a, b: w.cut_links.discard(frozenset((a, b))),
     "scope": misfortunes.hide,
-    "forge": misfortunes.forge,
+    "crash": World.crash,
+    "forge": byzantine.forge,
+    "lie": byzantine.lie,
     "clone": misfortunes.clone,
     "wait": lambda w, seconds: setattr(w, "now", w.now + seconds * SECOND),
 }

@@ -1,31 +1,34 @@
-"""Random histories for the simulation, and the way to play one from its seed."""
+"""Random histories for the simulation: lists of operations, drawn from a mixture."""
 
 import random
 from collections.abc import Sequence
 
-import simulation
-from oracle import Fault
-from simulation import TOPOLOGIES, Op
+from tests.simulation import byzantine
+from tests.simulation.world import TOPOLOGIES, Op
 
 PUSHES = ("ok", "ok", "ok", "lost", "noack", "delay", "delay", "dup", "hello", "torn")
 PULLS = ("ok", "ok", "ok", "lost", "delay", "delay", "dup", "torn")
+LIES = [name for name in byzantine.LIES if name != "flood"] * 2 + ["flood"]
+"""A flood costs as much as ten other lies."""
 LINKS = ["link", "link", "unlink"]
 USUAL = (
     ["write"] * 6 + ["delete"] * 2 + ["move", "rename"] + LINKS + ["push"] * 5 + ["pull"] * 5 + ["deliver"] * 3
 )  # the mixture of a history in which nothing but the network fails
 
 
-def history(rng: random.Random, topology: str, length: int, faults: Sequence[str]) -> list[Op]:
+def history(
+    rng: random.Random, topology: str, length: int, faults: Sequence[str], usual: Sequence[str] = USUAL
+) -> list[Op]:
     """A random history. Titles and namespaces are few, so that writes collide."""
     names, links = TOPOLOGIES[topology]
     namespaces, titles = ("a", "b"), ("x", "y") if rng.random() < 0.5 else ("x",)
     ops: list[Op] = []
     for _ in range(length):
-        kind, name = rng.choice((*USUAL, *faults)), rng.choice(names)
+        kind, name = rng.choice((*usual, *faults)), rng.choice(names)
         namespace, title = rng.choice(namespaces), rng.choice(titles)
         p, q, by = rng.choice(links)
         match kind:
-            case "write" | "delete":
+            case "write" | "delete" | "crash":
                 ops.append((kind, name, namespace, title))
             case "move":
                 ops.append((kind, name, namespace, title, rng.choice(namespaces)))
@@ -54,17 +57,11 @@ def history(rng: random.Random, topology: str, length: int, faults: Sequence[str
             case "forge":
                 ahead, has_seen = rng.choice((-1, 0, 1, 2, 50)), rng.random() < 0.5
                 ops.append((kind, name, rng.choice(names), namespace, title, ahead, has_seen))
+            case "lie":
+                what, ahead, has_seen = rng.choice(LIES), rng.choice((-1, 0, 1, 2, 50)), rng.random() < 0.5
+                ops.append((kind, what, name, rng.choice(names), namespace, title, ahead, has_seen))
             case "wait":
                 ops.append((kind, rng.choice((10, 400, 4_000))))
             case _:
                 ops.append((kind, name))
     return ops
-
-
-def play(seed: str, faults: Sequence[str], topologies: Sequence[str] = tuple(TOPOLOGIES)) -> tuple[list[Fault], str]:
-    """One history from its seed, and what is needed to play it again."""
-    rng = random.Random(seed)
-    topology = rng.choice(list(topologies))
-    ops = history(rng, topology, rng.randint(6, 30), faults)
-    options = {"page_limit": rng.choice((1, 1, 2, 3)), "slice_size": rng.choice((1, 1, 2)), "seed": rng.randrange(999)}
-    return simulation.run(topology, ops, **options), f"seed {seed!r}: run({topology!r}, {ops!r}, **{options!r})"

@@ -7,6 +7,7 @@ at a clock of the protocol: what a write replaced is seen in the store, at the m
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from memory_store import MemoryStore
 
@@ -17,7 +18,10 @@ from sync.version import Key, Version
 
 @dataclass(frozen=True)
 class Fault:
-    """A broken promise. `kind`: lost, undead, diverged, digests, reissued or restless."""
+    """A broken promise.
+
+    `kind`: lost, undead, diverged, digests, reissued, forged, stripped, twins, winner, future, restless or raised.
+    """
 
     kind: str
     detail: str
@@ -31,6 +35,17 @@ class SimStore(MemoryStore):
         self.known: frozenset[bytes] = frozenset()
         self.written: frozenset[bytes] = frozenset()
 
+    def transaction(self, body: Any, *args: Any) -> Any:
+        """Without a copy to go back to: nothing fails here but what `World.die_in` lets die, which keeps one."""
+        return body(self, *args)
+
+    def copy(self) -> "SimStore":
+        twin = type(self)()
+        twin.__dict__ = {
+            name: value.copy() if isinstance(value, dict | list) else value for name, value in self.__dict__.items()
+        }
+        return twin
+
 
 @dataclass
 class Oracle:
@@ -41,7 +56,14 @@ class Oracle:
     forged: set[bytes] = field(default_factory=set)
     orphans: set[bytes] = field(default_factory=set)
     """Versions whose author was restored to before it wrote them: nobody can stand up for these against a lie."""
-    reissued: list[Fault] = field(default_factory=list)
+    lies: set[bytes] = field(default_factory=set)
+    """Documents under signatures that are nobody's: never to be kept."""
+    stripped: dict[bytes, bytes] = field(default_factory=dict)
+    """Signed versions by the copies of them that a liar took the signature from."""
+    twins: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Two versions that a liar made under one counter."""
+    at_once: list[Fault] = field(default_factory=list)
+    """Faults that were seen when they happened."""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -58,7 +80,9 @@ class Oracle:
                 if one.giver is None and one.version.tag not in before:
                     self._written(one.version, gone)
                     store.written |= {one.version.tag}
-            store.known |= set(after)
+                if one.version.doc in self.lies or one.version.tag not in self.versions:
+                    self._note(Fault("forged", f"{shown(one.version)} was accepted"))
+            store.known |= self.versions.keys() & after
             return original(batch, key, kept)
 
         Batch.put = put  # type: ignore[method-assign]
@@ -67,12 +91,17 @@ class Oracle:
         finally:
             Batch.put = original  # type: ignore[method-assign]
 
+    def _note(self, fault: Fault) -> None:
+        if fault not in self.at_once:
+            self.at_once.append(fault)
+
     def _written(self, version: Version, replaced: Sequence[bytes]) -> None:
         if version.tag in self.ancestors:
-            self.reissued.append(Fault("reissued", f"{version} was written twice"))
+            self.at_once.append(Fault("reissued", f"{shown(version)} was written twice"))
             return
         self.versions[version.tag] = version
-        self.ancestors[version.tag] = frozenset(replaced).union(*(self.ancestors[tag] for tag in replaced))
+        seen = [tag for tag in replaced if tag in self.ancestors]  # all, while no forgery is accepted
+        self.ancestors[version.tag] = frozenset(seen).union(*(self.ancestors[tag] for tag in seen))
 
     def forgery(self, version: Version, seen: Sequence[bytes]) -> None:
         """A liar made this version, having truly seen those."""
@@ -95,23 +124,39 @@ class Oracle:
         waits = {one.version.tag for store in stores.values() for one in store.waiting_all()}
         lied_about = {self.versions[tag].key for tag in self.forged}
         excused = self.forged | waits | {tag for tag in self.orphans if self.versions[tag].key in lied_about}
-        found = list(self.reissued)
+        found = [*self.at_once, *self._stripped(stores), *_misordered(stores)]
         for name in stores:
             known = self._come_to(name, stores, reaching)
             dead = frozenset[bytes]().union(*(self.ancestors[tag] for tag in known))
+            for one, other in self.twins:
+                if one in known and other in known and (one in kept[name]) != (other in kept[name]) and not waits:
+                    found.append(
+                        Fault(
+                            "twins",
+                            f"{name} keeps one of {shown(self.versions[one])} and {shown(self.versions[other])}",
+                        )
+                    )
             for tag in known - dead - kept[name] - excused:
-                found.append(Fault("lost", f"{name} lacks {self.versions[tag]}"))
+                found.append(Fault("lost", f"{name} lacks {shown(self.versions[tag])}"))
             for tag in kept[name] & dead:
                 if not any(tag in self.ancestors[one] for one in known & self.forged):
-                    found.append(Fault("undead", f"{name} keeps {self.versions[tag]}"))
+                    found.append(Fault("undead", f"{name} keeps {shown(self.versions[tag])}"))
         if alike and not waits:
             first, *others = stores
             for name in others:
-                if kept[name] != kept[first]:
+                if _order(stores[name]) != _order(stores[first]):
                     found.append(Fault("diverged", f"{first} and {name}"))
                 if stores[name].position().digest != stores[first].position().digest:
                     found.append(Fault("digests", f"{first} and {name}"))
         return found
+
+    def _stripped(self, stores: Mapping[str, SimStore]) -> Iterator[Fault]:
+        """A copy without its signature goes where the signed version has come."""
+        for name, store in stores.items():
+            for some in store.everything().values():
+                for one in some:
+                    if self.stripped.get(one.version.tag) in store.known:
+                        yield Fault("stripped", f"{name} keeps {shown(one.version)} though it had the signed one")
 
     def _come_to(
         self, name: str, stores: Mapping[str, SimStore], reaching: Callable[[str, str], set[str]]
@@ -126,3 +171,22 @@ class Oracle:
                 if other in from_where[namespace]:
                     come.add(tag)
         return frozenset(come)
+
+
+def _order(store: SimStore) -> dict[Key, tuple[bytes, ...]]:
+    """What is kept, the winner of each key first."""
+    return {key: tuple(one.version.tag for one in some) for key, some in store.everything().items()}
+
+
+def _misordered(stores: Mapping[str, SimStore]) -> Iterator[Fault]:
+    """The winner is the greatest by time, then by signature, then by content (protocol section 4)."""
+    for name, store in stores.items():
+        for some in store.everything().values():
+            first, *others = [one.version for one in some]
+            if any((one.at, one.signature, one.content) > (first.at, first.signature, first.content) for one in others):
+                yield Fault("winner", f"{name} shows {shown(first)}, which is not the greatest")
+
+
+def shown(version: Version) -> str:
+    """A version for people."""
+    return f"{version.kind} {version.namespace}/{version.id} of {version.at} {dict(version.clock)}"

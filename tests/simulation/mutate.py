@@ -1,0 +1,203 @@
+"""`make mutate`: each rule is broken by hand, and the simulator has to find it. The table says after how
+many histories.
+
+Each mutation is played in a process of its own, over histories of a shape in which its rule matters; the history that
+finds it is then played without the mutation, and has to be sound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from tests.simulation import breakages, mutations
+from tests.simulation.breakages import Patch
+from tests.simulation.scale import write
+from tests.simulation.shapes import BYZANTINE, Shape, play, verified_once
+
+MOST = 10_000
+"""Histories within which each has to be found."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One rule, how it is broken, and where that matters."""
+
+    rule: str
+    break_it: Callable[[Patch], None]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one mutation. `kind`: of the fault; empty where none was found."""
+
+    name: str
+    histories: int
+    kind: str
+    seconds: float
+    is_sound: bool
+    """The same history, without the mutation."""
+
+
+PLAIN = ("write",) * 4 + ("push",) * 4 + ("pull",) * 4 + ("delete",)
+QUIET = Shape()
+RESTORED = Shape(("backup", "restore") * 2, ("pair", "pair, push only", "pair, pull only"), usual=PLAIN)
+ROLLED = Shape(("backup", "rollback") * 3, ("pair", "pair, push only", "pair, pull only"), usual=PLAIN)
+SCOPED = Shape(("scope",) * 4, ("pair", "pair, push only", "pair, pull only"), signed=0)
+SKEWED = Shape(("skew", "skew", "wait"), signed=0)
+FORGED = Shape(("forge", "forge"), signed=0)
+OVERGROWN = Shape(
+    ("rollback",), ("chain",), signed=0, shortest=0, longest=6, usual=PLAIN,
+    begin=(
+        ("backup", "B"), ("write", "B", "b", "y"), ("pull", "B", "A", "ok"), ("write", "C", "a", "x"),
+        ("restore", "B", "machine", 0), ("push", "C", "B", "ok"),
+    ),
+)  # fmt: skip
+"""A feed that grew again, to where it had been, after its machine was rolled back."""
+BUILT_UPON = Shape(("forge",) * 4, ("pair, push only",), signed=0, usual=("write",) * 6 + ("push",) * 8)
+LIARS = Shape(BYZANTINE * 2, signed=1.0)
+TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]] = {
+    "merge": (
+        "what is kept, and which version wins",
+        (
+            (breakages.merge_newest_wins, QUIET),
+            (mutations.dominance_is_no_longer_strict, LIARS),
+            (mutations.dominance_looks_at_shared_actors_only, QUIET),
+            (mutations.dominance_by_any_greater_counter, QUIET),
+            (mutations.conflicts_are_dropped, QUIET),
+            (mutations.the_superseded_stay, QUIET),
+            (mutations.the_winner_is_the_smallest, QUIET),
+            (mutations.the_winner_came_last, QUIET),
+            (mutations.the_winner_ignores_signatures, LIARS),
+            (mutations.of_equal_clocks_one_is_dropped, LIARS),
+            (mutations.a_signature_is_worth_nothing, LIARS),
+            (mutations.a_newer_memory_beats_a_tombstone, QUIET),
+            (mutations.a_newer_tombstone_beats_a_memory, QUIET),
+            (mutations.one_content_is_one_version, SKEWED),
+            (mutations.the_greatest_are_kept, LIARS),
+        ),
+    ),
+    "clock": (
+        "what a write has seen, and what a life may issue",
+        (
+            (mutations.no_clocks_are_joined, QUIET),
+            (mutations.only_the_winners_clock_is_joined, QUIET),
+            (mutations.counters_stand_still, QUIET),
+            (breakages.one_life_for_ever, RESTORED),
+            (breakages.clocks_are_not_looked_at_before_a_write, ROLLED),
+        ),
+    ),
+    "signature": (
+        "who said so",
+        (
+            (mutations.signatures_are_not_checked, LIARS),
+            (mutations.signatures_are_checked_by_tag, LIARS),
+            (mutations.clocks_are_not_signed, LIARS),
+            (mutations.agents_are_not_signed, LIARS),
+            (mutations.content_is_not_signed, LIARS),
+            (breakages.forged_claims_are_believed, FORGED),
+            (breakages.forged_claims_are_checked_once, BUILT_UPON),
+            (mutations.what_a_lie_hides_is_not_written_again, FORGED),
+            (mutations.no_life_begins_at_a_lie, FORGED),
+        ),
+    ),
+    "cursor": (
+        "what a receiver is known to have",
+        (
+            (breakages.cursor_moves_wherever_the_page_began, SCOPED),
+            (breakages.cursor_moves_whoever_the_page_was_made_for, RESTORED),
+            (breakages.cursor_passes_what_is_wanted, QUIET),
+            (mutations.one_that_is_wanted_is_forgotten, QUIET),
+            (breakages.cursor_is_only_a_number, RESTORED),
+            (mutations.the_head_is_not_compared, OVERGROWN),
+            (mutations.an_unknown_life_is_believed, RESTORED),
+            (breakages.cursor_holds_for_any_filter, SCOPED),
+            (breakages.scope_changes_go_unnoticed, SCOPED),
+            (breakages.cursors_survive_a_rollback, ROLLED),
+        ),
+    ),
+    "giver": (
+        "what need not be sent back",
+        (
+            (breakages.never_back_to_where_it_came_from, RESTORED),
+            (breakages.givers_without_life_and_generation, RESTORED),
+            (breakages.givers_without_life_and_confirmation, RESTORED),
+        ),
+    ),
+    "waiting": (
+        "what is dated into the future",
+        (
+            (breakages.full_waiting_table_is_ignored, SKEWED),
+            (mutations.the_future_is_not_kept_aside, SKEWED),
+            (mutations.the_future_is_believed, SKEWED),
+            (mutations.what_waited_is_forgotten, SKEWED),
+        ),
+    ),
+    "feed": (
+        "what is sent",
+        (
+            (mutations.the_feed_sends_winners_only, QUIET),
+            (mutations.a_key_keeps_its_first_number, QUIET),
+            (mutations.the_digest_forgets_nothing, QUIET),
+        ),
+    ),
+}
+MUTATIONS: Mapping[str, Mutation] = {
+    break_it.__name__: Mutation(rule, break_it, shape) for rule, (_, some) in TABLE.items() for break_it, shape in some
+}
+
+
+def hunt(name: str, most: int) -> Found:
+    """Play histories with the mutation until one breaks."""
+    mutation, began = MUTATIONS[name], time.process_time()
+    for number in range(most):
+        seed = f"mutate/{name}/{number}"
+        with verified_once(), pytest.MonkeyPatch.context() as patch:
+            mutation.break_it(patch)
+            faults = play(mutation.shape, seed)
+        if faults:
+            with verified_once():
+                sound = not play(mutation.shape, seed)
+            return Found(name, number + 1, faults[0].kind, time.process_time() - began, sound)
+    return Found(name, most, "", time.process_time() - began, is_sound=True)
+
+
+def _hunt(task: tuple[str, int]) -> Found:
+    return hunt(*task)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Hunt them all; 1 where one is not found, or where a history breaks without it."""
+    names = options.only or list(MUTATIONS)
+    found: dict[str, Found] = {}
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for one in pool.imap_unordered(_hunt, [(name, options.most) for name in names]):
+            found[one.name] = one
+            said = f"{one.kind} after {one.histories}" if one.kind else f"NOT FOUND in {one.histories}"
+            unsound = "" if one.is_sound else "  AND THE HISTORY IS BROKEN WITHOUT IT"
+            print(f"{one.name:48} {said}  ({one.seconds:.1f} s){unsound}", flush=True)
+    if options.table:
+        write(options.table, "mutations", table(found))
+    return verdict(list(found.values()), options.most)
+
+
+def verdict(found: Sequence[Found], most: int) -> int:
+    """1 where one was not found, or where the history that found it is broken without it."""
+    bad = [one.name for one in found if not one.kind or not one.is_sound]
+    print(f"{len(found) - len(bad)} of {len(found)} mutations found within {most:,} histories each")
+    return 1 if bad else 0
+
+
+def table(found: Mapping[str, Found]) -> str:
+    """Markdown."""
+    lines = ["| rule | broken so | found as | after histories |", "|---|---|---|---|"]
+    for name, one in ((name, found[name]) for name in MUTATIONS if name in found):
+        doc = " ".join((MUTATIONS[name].break_it.__doc__ or "").split())
+        lines.append(f"| {MUTATIONS[name].rule} | {doc} | {one.kind or '**not found**'} | {one.histories:,} |")
+    return "\n".join(lines)
