@@ -14,18 +14,22 @@ RUN set -e; \
     /opt/build/bin/pip install -q --no-compile --require-hashes --only-binary=:all: -r /wheels/build.lock; \
     /opt/build/bin/pip --python /opt/app/bin/python install -q --no-compile --require-hashes --only-binary=:all: \
         -r /wheels/requirements.lock
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml README.md LICENSE requirements.lock build.lock hatch_build.py /src/
 COPY node /src/node
 COPY sync /src/sync
 COPY tls /src/tls
+COPY keys /src/keys
 # Compiled here, since the root of a running node is read-only. The folders are here so that a volume which is mounted
 # on one of them begins as the program's own: the engine copies owner and mode of what it covers.
+# Compiled code names its source's hash, and every file has the commit's time, so that two builds give the same layers.
+ARG SOURCE_DATE_EPOCH=0
 RUN set -e; \
     /opt/build/bin/pip wheel -q --no-index --no-deps --no-build-isolation -w /dist /src; \
     /opt/build/bin/pip --python /opt/app/bin/python install -q --no-index --no-deps --no-compile /dist/*.whl; \
-    /opt/app/bin/python -m compileall -q /opt/app/lib; \
+    /opt/app/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/app/lib; \
     for name in node data mesh/ca mesh/a mesh/b mesh/c mesh/stranger; do mkdir -p /root-of-data/$name; done; \
-    chmod 0700 /root-of-data/node /root-of-data/data /root-of-data/mesh/*
+    chmod 0700 /root-of-data/node /root-of-data/data /root-of-data/mesh/*; \
+    python3 -c 'import os, sys; t = int(sys.argv[1]); [os.utime(os.path.join(d, n), (t, t), follow_symlinks=False) for root in ("/opt/app", "/root-of-data") for d, ds, fs in os.walk(root) for n in (".", *ds, *fs)]' "$SOURCE_DATE_EPOCH"
 
 FROM ${BASE}
 COPY --from=build /opt/app /opt/app

@@ -10,7 +10,7 @@ COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,do
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test lint types unit demo bench simulate simulate-sum mutate scale test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster
+.PHONY: test lint types unit demo bench simulate simulate-sum mutate scale test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check audit licences scan supply
 
 test: lint types unit
 
@@ -55,7 +55,7 @@ scale: $(STAMP)
 	$(SIMULATION) scale --table docs/scale.md
 
 image:
-	docker build --build-arg BASE=$(MESH_BASE) -t $(MESH_IMAGE) .
+	docker build --build-arg BASE=$(MESH_BASE) --build-arg SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 0) -t $(MESH_IMAGE) .
 
 # For an image without the index: all its wheels, for the Python of the base image. `make image` uses the folder if it is there.
 wheelhouse: $(STAMP)
@@ -85,6 +85,27 @@ test-cluster: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
+# Releases, docs/release.md. KEYS=folder names another keyring, REMOTE=none leaves out the comparison with `origin`.
+RELEASING = $(if $(KEYS),--keys $(KEYS)) $(if $(REMOTE),--remote $(REMOTE))
+
+.PHONY: verify-tag reproduce release test-release
+
+# Is the tag of this version signed by somebody on the keyring, unmoved, and what lies here?
+verify-tag: $(STAMP)
+	$(BIN)/python -m node.release verify-tag $(RELEASING) $(or $(VERSION),$(error say which: VERSION=1.2.3))
+
+# Wheel and sdist of HEAD, built three times in as different circumstances as this machine has, compared byte for byte.
+reproduce: $(STAMP)
+	$(BIN)/python -m node.release reproduce
+
+# dist/release-VERSION of the signed tag. RELEASE_KEY names the file with the builder's private key.
+release: $(STAMP)
+	$(BIN)/python -m node.release release $(RELEASING) --key $(or $(RELEASE_KEY),$(error RELEASE_KEY=file is needed: the private key of the builder)) $(or $(VERSION),$(error say which: VERSION=1.2.3))
+
+# A whole release in a throw-away clone, then every file of it altered in turn.
+test-release: $(STAMP)
+	$(BIN)/python -m pytest -q -s --timeout 900 tests/release/whole
+
 env: $(STAMP)
 
 # The stamp depends on the lock alone: an unchanged lock means an unchanged environment.
@@ -95,11 +116,36 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	touch $@
 
-# Needs `uv` on PATH; everything else here does not.
+# The bill of materials beside what is built; the same is inside the wheel. Another version of the format: SBOM_SPEC=1.7.
+sbom: $(STAMP)
+	mkdir -p dist
+	$(BIN)/python -m node.release.sbom --out dist/ai-memory.cdx.json --spec $(or $(SBOM_SPEC),1.6)
+
+# A fresh environment from the locks, and the bill against what is really in it, both ways.
+sbom-check: $(STAMP)
+	$(BIN)/python -m node.release.installed
+
+# Every pin against known advisories. ADVISORIES=FILE takes them from OSV records in a file; without either it has not run.
+audit: $(STAMP)
+	$(BIN)/python -m node.release.audit $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+licences: $(STAMP)
+	$(BIN)/python -m node.release.licences
+
+scan: $(STAMP)
+	$(BIN)/python -m node.release.scan
+
+# Of the supply chain, all that needs no advisories. `make audit` needs them.
+supply: sbom-check licences scan
+
+# Needs `uv` on PATH; everything else here does not. A version has to be COOLDOWN days old before it is pinned.
+# For a fix that cannot wait: LOCK_FLAGS='--exclude-newer-package NAME=DATE'.
+COOLDOWN ?= 7
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --exclude-newer "$$($(PYTHON) -c 'import datetime as d; print((d.datetime.now(d.timezone.utc) - d.timedelta(days=$(COOLDOWN))).strftime("%Y-%m-%dT00:00:00Z"))')" $(LOCK_FLAGS)
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --group dev pyproject.toml -o requirements-dev.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --only-group build -o build.lock
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) --group dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) --group build -o build.lock
 
 clean:
 	rm -rf $(VENV) dist wheelhouse .pytest_cache .mypy_cache .ruff_cache .hypothesis

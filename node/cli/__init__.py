@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from node import bridge
-from node.cli import conflicts, identity, keyring, memory, mesh, serve, trust, verify
+from node.cli import conflicts, identity, keyring, memory, mesh, release, serve, trust, verify
 from node.cli.output import EPILOG, USAGE, CommandError, fail
 
 
@@ -48,6 +48,7 @@ for _command in (
     *memory.COMMANDS,
     *conflicts.COMMANDS,
     *verify.COMMANDS,
+    *release.COMMANDS,
     *bridge.commands(),
 ):
     main.add_command(_command)

@@ -1,0 +1,1 @@
+"""What a release consists of, and the proof that it is what it says."""
