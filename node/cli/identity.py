@@ -128,11 +128,11 @@ def import_key(invocation: Invocation, agent: str, file: Path, passphrase_file: 
 
 
 @identity.command()
-@click.argument("key", metavar="LINE|KEY")
+@click.argument("line", metavar="LINE|KEY")
 @click.argument("agent", required=False)
 @click.option("--label", default="", help="The comment behind the line, where a key and an agent are given.")
 @command
-def enroll(invocation: Invocation, key: str, agent: str | None, label: str) -> None:
+def enroll(invocation: Invocation, line: str, agent: str | None, label: str) -> None:
     """Say in the keyring that a key belongs to an agent. A running node notices by itself.
 
     Give the line that the other operator's `identity generate` or `identity rotate` prints, in quotes, or a key and an
@@ -142,7 +142,7 @@ def enroll(invocation: Invocation, key: str, agent: str | None, label: str) -> N
     """
     if agent is None and label:
         raise click.UsageError("--label goes with KEY and AGENT; a line has its own")
-    entry = entry_of(key) if agent is None else Entry(_key(key), checked_agent(agent), label=label)
+    entry = entry_of(line) if agent is None else Entry(_key(line), checked_agent(agent), label=label)
     if entry.revoked is not None:
         raise click.UsageError("the line says that the key is revoked: there is nothing to enroll")
     ring = _enrolment(invocation)

@@ -126,6 +126,9 @@ def test_no_command_takes_a_passphrase_as_an_argument() -> None:
         "--no-passphrase-file",  # a switch
         "--key-type",
         "--api-key-file",  # a path
+        "--passphrase-file",  # of `identity export`: a path
+        "--passphrase-file",  # of `identity import`: a path
+        "--keys",  # of a release: a path
         "--passphrase-file",  # a path
     ]
 
