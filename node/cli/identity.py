@@ -118,6 +118,7 @@ def import_key(invocation: Invocation, agent: str, file: Path, passphrase_file: 
     FILE holds one Ed25519 key (PKCS#8, PEM), belongs to you and has the mode 0600. The node may run meanwhile.
     """
     checked_agent(agent)
+    invocation.config()  # where there is no node the file is not the first thing to say
     pair = privatekey.read(file, agent, from_file(passphrase_file) if passphrase_file else None)
     now = Timekeeper().now()
     one, is_new = _with_keys(invocation, lambda execute, known: identities.take_in(execute, known, pair, now))

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from commands import PATIENCE, PROGRAM, clean_environment, edit, finished, run
+from keys import pair
 
 from node.cli import backend, main
 from node.cli.output import EXIT_CODES, CommandError, translated
@@ -22,6 +23,7 @@ from node.passphrase import from_file
 from node.store import Store
 from node.store.errors import StoreError, StoreLocked, WrongPassphrase
 from sync.errors import LocalError, RemoteError
+from sync.keyline import key_text
 from tls.errors import IdentityError
 
 HEX = "a" * 64
@@ -50,6 +52,14 @@ EACH: dict[str, tuple[str, ...]] = {
     "search": ("search", "content"),
     "update": ("update", "ID", "--content", "other"),
     "promote": ("promote", "ID"),
+    "verify": ("verify", "ID"),
+    "identity generate": ("identity", "generate", "ai:x"),
+    "identity list": ("identity", "list"),
+    "identity export": ("identity", "export", "ai:x", "--to", "KEY"),
+    "identity import": ("identity", "import", "ai:x", "KEY"),
+    "identity enroll": ("identity", "enroll", key_text(pair("ai:y").key), "ai:y"),
+    "identity rotate": ("identity", "rotate", "ai:x"),
+    "identity revoke": ("identity", "revoke", "ai:y"),
     "conflicts list": ("conflicts", "list"),
     "settle": ("settle", "--future"),
     "stats": ("stats",),
@@ -71,7 +81,12 @@ def leaves(group: click.Group = main, words: tuple[str, ...] = ()) -> Iterator[s
 def test_every_command_prints_one_json_value(home: Home, tmp_path: Path) -> None:
     """Exactly one on standard output, nothing on standard error, exit code 0; and text without --json is none."""
     assert set(EACH) | ELSEWHERE == set(leaves())
-    names = {"OTHER": str(tmp_path / "other"), "FILE": str(tmp_path / "copy.db"), "MESH": str(tmp_path / "mesh")}
+    names = {
+        "OTHER": str(tmp_path / "other"),
+        "FILE": str(tmp_path / "copy.db"),
+        "MESH": str(tmp_path / "mesh"),
+        "KEY": str(tmp_path / "key"),
+    }
     for name, words in EACH.items():
         ran = run(*(names.get(word, word) for word in words), "--json", home=home)
         assert (ran.code, ran.err) == (0, ""), name

@@ -24,6 +24,7 @@ def outdated(keeper: Keeper) -> Keeper:
     keeper.close()
     with raw(keeper.path) as connection:
         connection.execute("DROP TABLE unsigned")
+        connection.execute("DROP TABLE agent_key")
         connection.execute("DELETE FROM migration WHERE version > 4")
     return Keeper(keeper.path, create=False)
 
