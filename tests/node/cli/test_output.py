@@ -66,7 +66,7 @@ EACH: dict[str, tuple[str, ...]] = {
     "backup": ("backup", "FILE"),
     "delete": ("delete", "ID"),
 }
-ELSEWHERE = {"serve", "demo", "sync status", "import", "conflicts show", "conflicts resolve"}
+ELSEWHERE = {"serve", "demo", "sync status", "import", "conflicts show", "conflicts resolve", "verify-release"}
 """Tested with real nodes, somebody else's files, or what others wrote, each in its own module."""
 
 
