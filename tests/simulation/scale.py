@@ -224,7 +224,7 @@ class Mesh:
             cursor = Cursor.parse(answer.have)
             at = resolve(cursor, store.lives(), store.position(), store.head_at, EVERYTHING.tag)
             covered = min(at.after, store.position().number)
-        machine.push_done(self.now, View(answer.have, answer.life), covered, wanted)
+        machine.push_done(self.now, View(answer.have, answer.life), covered, wanted, answer.again)
         self._turn(member, other)
 
     def _pull(self, member: Member, other: int) -> None:
@@ -251,6 +251,7 @@ class Mesh:
         part = Part(incoming.versions, genuine=attest.genuine(incoming.versions))
         before = member.store.position().number
         taken: Taken = member.store.transaction(member.engine.receive, incoming.page, part, POLICY, Taken(), self.wall)
+        taken = member.engine.asking(incoming.page, incoming.versions, taken, self.wall)
         member.engine.received(incoming.page, taken, self.wall)
         if member.store.position().number != before:
             self._committed(member)

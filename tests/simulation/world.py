@@ -33,6 +33,8 @@ SECOND = 1_000_000
 START = 1_800_000_000 * SECOND
 Op = tuple[Any, ...]
 EVERYTHING = Globs.everything()
+STEPS = (SECOND // 10, SECOND // 10, SECOND)
+"""Between two operations: less than a receiver waits for what it asked for, or more."""
 
 BOTH = ("push", "pull")
 
@@ -308,6 +310,7 @@ class World:
             total = total.joined(receiver.store.transaction(receiver.engine.receive, page, part, policy, total, now))
             if not part.last:
                 self._between(receiver, page.peer)
+        total = receiver.engine.asking(page, versions, total, self.clock(receiver))
         self.note((*total.alarms, *receiver.engine.received(page, total, self.clock(receiver))))
         return total
 
@@ -356,7 +359,9 @@ class World:
         for node in self.nodes.values():
 
             def scope_of(peer: str, node: Node = node) -> Globs:
-                return self.inn.get((peer.removeprefix("cert-"), node.name[0]), Globs.everything())
+                found = self.policy_for(node, peer.removeprefix("cert-")).scope
+                assert isinstance(found, Globs)
+                return found
 
             node.store.transaction(node.engine.due, scope_of, self.clock(node))
 
@@ -373,7 +378,7 @@ class World:
             TABLE[kind](self, *rest)
             if self.random.random() < 0.3:
                 self.retry()
-        self.now += SECOND
+        self.now += self.random.choice(STEPS)
 
     # --- the end
 
@@ -394,6 +399,7 @@ class World:
             rest = 0
             for _ in range(rounds):
                 before = self._state()
+                self.now += SECOND  # so that whoever is asked for what it does not send is given up
                 self.retry()
                 for p, q, by in self.links:
                     if "push" in by:
