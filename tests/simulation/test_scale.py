@@ -6,7 +6,7 @@ import pytest
 
 from sync.engine import Engine
 from sync.receive import Receiver
-from tests.simulation import scale
+from tests.simulation import largemesh, scale
 from tests.simulation.scale import measure, pairs_of_chain, pairs_of_mesh, pairs_of_regular, pairs_of_star
 
 SMALL = {
@@ -41,7 +41,7 @@ def test_without_the_memory_of_whom_was_asked_bodies_come_twice(monkeypatch: pyt
 def test_a_change_that_does_not_spread_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: where nothing that is offered is wanted, and pulls are far away, a chain does not end alike."""
     monkeypatch.setattr(Receiver, "_wanted", lambda *_: ())
-    monkeypatch.setattr(scale, "LONGEST", 5.0)
+    monkeypatch.setattr(largemesh, "LONGEST", 5.0)
     with pytest.raises(AssertionError, match="not everywhere"):
         measure("chain", SMALL["chain"], 1)
 
