@@ -113,6 +113,7 @@ class Exchange:
                 taken = Taken(have=page.to, moved=True, life=self.life)
             else:
                 taken = await self._apply(page, versions, policy)
+        taken = self._engine.asking(page, versions, taken, self._clock.now())
         self.note(page.peer, (*taken.alarms, *self._engine.received(page, taken, self._clock.now())))
         for name in incoming.alarms:
             self.note(page.peer, (Alarm(name, page.peer, "reported by that peer about this node"),))
@@ -156,6 +157,10 @@ class Exchange:
 
     def _peer_state(self, peer: str) -> PeerState:
         return self._store.tail.peer(peer)
+
+    def unreachable(self, peer: str) -> None:
+        """A request to this peer failed."""
+        self._engine.unreachable(peer)
 
     async def retry_waiting(self) -> int:
         """Judge again what waited in the future until now. Returns how many versions were taken."""

@@ -176,6 +176,7 @@ class Replicator:
 
     def _fail(self, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:
         before = self.machine.trouble
+        self._exchange.unreachable(self.peer.fingerprint)
         if code == "timeout":
             # A slow link would never get a whole page through, however often it was tried.
             self._share[action] = max(LEAST_SHARE, self._share[action] / 2)
@@ -215,7 +216,7 @@ class Replicator:
         else:
             ask = self._ask(answer.have, answer.life, frozenset())
             covered = await self._exchange.covered(ask)
-        self.machine.push_done(time.monotonic(), View(answer.have, answer.life), covered, wanted)
+        self.machine.push_done(time.monotonic(), View(answer.have, answer.life), covered, wanted, answer.again)
 
     # --- pull
 

@@ -1,13 +1,15 @@
 """The engine: every decision about what this node keeps and sends, behind one object. `node` performs them.
 
 It holds no clock, no socket and no file. What it remembers in memory can be lost without harm: which cursors this
-process has seen confirmed, and when it last believed a peer that we were rolled back.
+process has seen confirmed, when it last believed a peer that we were rolled back, and what it asked whom for.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import replace
 
 from sync import lives, moment, settle, writes
 from sync.adoption import Adopted, Adopter
+from sync.asked import Asked
 from sync.attest import Keychain
 from sync.batch import Batch
 from sync.draft import Fields
@@ -42,6 +44,7 @@ class Engine:
         self._mint = lives.minting(random_bytes)
         self._confirmed: dict[tuple[str, str], str] = {}
         self._believed: dict[str, int] = {}
+        self._asked = Asked()
         self._lives_seen: dict[str, dict[str, int]] = {}  # by peer: how often each came back, the newest last
 
     # --- lives
@@ -179,6 +182,22 @@ class Engine:
         if taken.moved and page.to is not None:
             self._confirmed[page.peer, page.life] = page.to
         return self._alternation(page)
+
+    def asking(self, page: Page, versions: Iterable[Version], taken: Taken, now: int) -> Taken:
+        """What is answered to a page that was applied and committed: of what is wanted, what this peer is asked for.
+
+        `versions`: of the whole page. What another peer was asked for a moment ago it is not asked for; `again` says
+        when it should offer that once more.
+        """
+        self._asked.came(page.peer, (version.tag for version in versions), now)
+        if not taken.wanted:
+            return taken
+        choice = self._asked.choose(page.peer, taken.wanted, now)
+        return replace(taken, wanted=choice.wanted, again=choice.again)
+
+    def unreachable(self, peer: str) -> None:
+        """A request to this peer failed: what it was asked for may be asked of others."""
+        self._asked.failed(peer)
 
     def due(self, ledger: Ledger, policy_of: PolicyOf, now: int) -> Taken:
         """Judge again what waited in the future until now; at most `MAX_DUE` versions."""

@@ -95,6 +95,7 @@ class PeerMachine:
         self._stalls = 0
         self._due = False
         self._resume_at = 0.0
+        self._is_asked_later = False  # `_resume_at` is what the receiver said, and holds for nothing newer
         self._wanted: frozenset[bytes] = frozenset()
         self.view: View | None = None
         self.in_step_since: float | None = None
@@ -103,6 +104,8 @@ class PeerMachine:
 
     def committed(self, number: int) -> None:
         """Our feed stands at `number` now."""
+        if number > self._last and self._is_asked_later:
+            self._is_asked_later, self._resume_at = False, 0.0
         self._last = max(self._last, number)
 
     def heard_from(self, now: float) -> bool:
@@ -136,8 +139,11 @@ class PeerMachine:
         """True where the push under way was started by news, and not because the lane was due."""
         return self.view is not None and not self._due
 
-    def push_done(self, now: float, view: View, covered: int, wanted: frozenset[bytes]) -> None:
-        """The peer answered a push or a hello. `covered`: the number in its `have`, judged by our feed; 0 for none."""
+    def push_done(self, now: float, view: View, covered: int, wanted: frozenset[bytes], again: float = 0.0) -> None:
+        """The peer answered a push or a hello. `covered`: the number in its `have`, judged by our feed; 0 for none.
+
+        `again`: seconds after which it wants to be offered again what it has asked somebody else for.
+        """
         self._end(self._push, now)
         if self.view is not None and self.view.life != view.life:
             self._pull.due_at = now  # it was restarted: whatever it says of itself may have changed
@@ -145,6 +151,9 @@ class PeerMachine:
         self.view = view
         self._covered = covered
         self._wanted = wanted
+        self._is_asked_later = bool(again) and not wanted
+        if self._is_asked_later:
+            self._stalls, self._resume_at = 0, now + again
         self._push.due_at = now + self._period()
         self._note_step(now)
 

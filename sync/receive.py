@@ -111,6 +111,8 @@ class Taken:
     moved: bool = False
     life: str = ""
     """Our live life after it."""
+    again: int = 0
+    """Microseconds after which the sender should offer again what is lacking and not in `wanted`; 0: nothing is."""
 
     def joined(self, later: "Taken") -> "Taken":
         """The sum of two parts of one page, applied in this order."""

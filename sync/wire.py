@@ -29,6 +29,8 @@ MAX_BODY = 16 * 2**20
 """Bytes of one body, decompressed; larger ones are refused before they are buffered."""
 MAX_OFFERS = 20_000
 """Of one push: a page of 2,000 keys, most of them with conflicts."""
+MAX_AGAIN_MS = 10_000
+"""No receiver can put a sender off for longer."""
 _PROTOCOL = msgspec.json.encode({"name": NAME, "version": VERSION, "features": FEATURES, "max_body": MAX_BODY})
 _encode = msgspec.json.Encoder().encode
 
@@ -51,6 +53,7 @@ class _Answer(msgspec.Struct):
     life: str
     have: str | None
     wanted: list[str] = []
+    again_ms: int = 0
     refused: list["RefusedEntry"] = []
     alarms: list[str] = []
     applied: int = 0
@@ -101,6 +104,8 @@ class PushAnswer:
     refused: tuple[RefusedEntry, ...]
     alarms: tuple[str, ...]
     applied: int
+    again: float = 0.0
+    """Seconds after which it wants to be offered again what it lacks and did not ask for; 0: nothing."""
 
 
 _push = msgspec.json.Decoder(_Push)
@@ -152,6 +157,7 @@ def encode_answer(taken: Taken, refused: Sequence[Refused], alarms: Sequence[str
             "pending_decisions_applied": 0, "namespace_meta_applied": 0, "namespace_meta_cleared": 0,
             "dry_run": False, "receiver_clock": {"entries": {}},
             "have": taken.have, "life": taken.life, "wanted": [tag.hex() for tag in taken.wanted],
+            "again_ms": -(-taken.again // 1_000),
             "refused": refusals, "alarms": list(alarms),
         }
     )  # fmt: skip
@@ -162,7 +168,9 @@ def decode_answer(body: bytes) -> PushAnswer:
     answer = _decoded(_answer, body)
     _check_place(answer.life, answer.have, None)
     wanted = frozenset(_tag(text) for text in answer.wanted)
-    return PushAnswer(answer.life, answer.have, wanted, tuple(answer.refused), _known(answer.alarms), answer.applied)
+    again = min(max(0, answer.again_ms), MAX_AGAIN_MS) / 1_000
+    alarms = _known(answer.alarms)
+    return PushAnswer(answer.life, answer.have, wanted, tuple(answer.refused), alarms, answer.applied, again)
 
 
 def encode_since(cut: Cut, limit: int, alarms: Sequence[str] = ()) -> bytes:

@@ -13,6 +13,7 @@ from node.exchange import Exchange
 from node.replicator import Limits
 from node.store.errors import StoreError, StoreFull, StoreReadOnly
 from node.timekeeper import _wall_us
+from sync.engine import Engine
 from sync.moment import SECOND
 
 FAR = 600 * SECOND
@@ -57,6 +58,26 @@ async def test_a_disk_of_our_own_that_takes_nothing_is_told(
             await write(a, "pushed all the same")
             await eventually(has(b, "pushed all the same"))
             assert (await status_of(a, "b"))["code"] == code
+
+
+async def test_what_a_peer_was_asked_for_is_free_again_once_it_cannot_be_reached(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is told whose request failed: the peer that is gone, and nobody while it answers."""
+    told: list[str] = []
+    monkeypatch.setattr(Engine, "unreachable", lambda _self, peer: told.append(peer))
+    place_a, place_b = pair(mesh, BRISK)
+    async with serving(place_a) as [(_, a)]:
+        async with serving(place_b) as [(_, b)]:
+            await eventually(in_step(a, "b"))
+            await eventually(in_step(b, "a"))
+            told.clear()
+            await write(a, "while it answers")
+            await eventually(has(b, "while it answers"))
+            assert told == []
+        await write(a, "into the void")
+        await eventually(lambda: failing(a, "b"))
+        assert set(told) == {place_b.fingerprint.text}
 
 
 async def test_what_waits_for_its_time_is_told_on_both_sides(mesh: Mesh) -> None:

@@ -30,9 +30,7 @@ def simulate(options: argparse.Namespace) -> int:
     total = report.all
     rate = total.histories / report.seconds
     print(f"{'all':24} {total.text}")
-    print(
-        f"seed {seed}, code {campaign.code()}, {report.seconds:.0f} s, {rate:.0f} histories a second over all processes"
-    )
+    print(f"seed {seed}, code {report.code}, {report.seconds:.0f} s, {rate:.0f} histories a second over all processes")
     return 1 if total.violations else 0
 
 

@@ -81,9 +81,10 @@ class Figures:
 
 @dataclass
 class Report:
-    """A whole run."""
+    """A whole run. `code`: over which it began."""
 
     seed: str
+    code: str
     shapes: dict[str, Figures] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -132,7 +133,7 @@ def run(histories: int, seed: str, jobs: int, names: Sequence[str], seconds: flo
     """Play them all, or for so many seconds. Prints what broke, and how to play it again, as soon as it is known."""
     began = time.monotonic()
     until = began + seconds if seconds is not None else float("inf")
-    report = Report(seed, {name: Figures() for name in names})
+    report = Report(seed, code(), {name: Figures() for name in names})
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for played in pool.imap_unordered(work, chunks(histories, seed, names, until)):
             report.shapes[played.chunk.shape].add(played.histories, len(played.broken), played.cpu)
@@ -147,9 +148,8 @@ def run(histories: int, seed: str, jobs: int, names: Sequence[str], seconds: flo
 
 def enter(report: Report, book: Path, at: str) -> None:
     """Write a run into the book: one line of JSON a shape."""
-    over = code()
     lines = [
-        Line(over, name, report.seed, one.histories, one.violations, round(one.cpu, 1), at)
+        Line(report.code, name, report.seed, one.histories, one.violations, round(one.cpu, 1), at)
         for name, one in report.shapes.items()
         if one.histories
     ]

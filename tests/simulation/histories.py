@@ -4,7 +4,8 @@ import random
 from collections.abc import Sequence
 
 from tests.simulation import byzantine
-from tests.simulation.world import TOPOLOGIES, Op
+from tests.simulation.topologies import TOPOLOGIES
+from tests.simulation.world import Op
 
 PUSHES = ("ok", "ok", "ok", "lost", "noack", "delay", "delay", "dup", "hello", "torn")
 PULLS = ("ok", "ok", "ok", "lost", "delay", "delay", "dup", "torn")

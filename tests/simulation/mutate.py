@@ -61,6 +61,7 @@ OVERGROWN = Shape(
 )  # fmt: skip
 """A feed that grew again, to where it had been, after its machine was rolled back."""
 BUILT_UPON = Shape(("forge",) * 4, ("pair, push only",), signed=0, usual=("write",) * 6 + ("push",) * 8)
+OFFERING = Shape(("lie",) * 8, ("chain, push only",), signed=1.0)
 LIARS = Shape(BYZANTINE * 2, signed=1.0)
 TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]] = {
     "merge": (
@@ -114,6 +115,7 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (breakages.cursor_moves_whoever_the_page_was_made_for, RESTORED),
             (breakages.cursor_passes_what_is_wanted, QUIET),
             (mutations.one_that_is_wanted_is_forgotten, QUIET),
+            (mutations.who_was_asked_is_waited_for_for_ever, OFFERING),
             (breakages.cursor_is_only_a_number, RESTORED),
             (mutations.the_head_is_not_compared, OVERGROWN),
             (mutations.an_unknown_life_is_believed, RESTORED),

@@ -9,6 +9,7 @@ from typing import Any
 
 from sync import attest, batch, feed, lives, merge, receive, serve, writes
 from sync import clock as clocks
+from sync.asked import Asked
 from sync.merge import Added
 from sync.ports import Kept, Life
 from sync.receive import Receiver
@@ -235,6 +236,17 @@ def what_waited_is_forgotten(patch: Patch) -> None:
         return true(self, scope_of, limit)
 
     patch.setattr(Receiver, "due", due)
+
+
+def who_was_asked_is_waited_for_for_ever(patch: Patch) -> None:
+    """A version that was asked of one peer is never asked of another."""
+    true = Asked._left
+
+    def left(self: Asked, tag: bytes, peer: str, now: int) -> int:
+        request = self._requests.get(tag)
+        return true(self, tag, peer, now) if request is None or request.peer == peer else 1
+
+    patch.setattr(Asked, "_left", left)
 
 
 def the_future_is_not_kept_aside(patch: Patch) -> None:

@@ -17,7 +17,8 @@ from sync.attest import Keychain
 from tests.simulation import world
 from tests.simulation.histories import USUAL, history
 from tests.simulation.oracle import Fault
-from tests.simulation.world import TOPOLOGIES, Op
+from tests.simulation.topologies import TOPOLOGIES
+from tests.simulation.world import Op
 
 VERIFIED = 4_096
 """Signatures whose verification is remembered, by key, text and signature."""

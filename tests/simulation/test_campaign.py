@@ -72,11 +72,11 @@ def test_the_book_counts_no_history_twice(tmp_path: Path, capsys: pytest.Capture
     """Of two runs over the same seed and code the longer counts; other seeds add up; a violation fails the sum."""
     book = tmp_path / "book.jsonl"
     for seed, count in (("a", 10), ("a", 30), ("b", 5)):
-        campaign.enter(Report(seed, {"nothing": Figures(count, 0, 1.0)}), book, "now")
+        campaign.enter(Report(seed, "code", {"nothing": Figures(count, 0, 1.0)}), book, "now")
     assert sum(line.histories for line in campaign.read([book])) == 35
     assert main(["sum", str(book)]) == 0
     assert "35 histories" in capsys.readouterr().out
-    campaign.enter(Report("c", {"nothing": Figures(5, 1, 1.0)}), book, "now")
+    campaign.enter(Report("c", "code", {"nothing": Figures(5, 1, 1.0)}), book, "now")
     assert main(["sum", str(book)]) == 1
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sync.engine import Engine
 from sync.receive import Receiver
-from tests.simulation import scale
+from tests.simulation import largemesh, scale
 from tests.simulation.scale import measure, pairs_of_chain, pairs_of_mesh, pairs_of_regular, pairs_of_star
 
 SMALL = {
@@ -24,10 +25,23 @@ def test_a_change_reaches_everyone(name: str) -> None:
     assert row == measure(name, SMALL[name], 3)
 
 
+def test_of_several_peers_that_offer_a_body_one_sends_it() -> None:
+    """In a graph where everybody hears of a change from six, each node gets it once."""
+    row = measure("regular", SMALL["regular"], 3)
+    assert row.bodies == row.nodes - 1
+
+
+def test_without_the_memory_of_whom_was_asked_bodies_come_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: each who offers is asked."""
+    monkeypatch.setattr(Engine, "asking", lambda _self, _page, _versions, taken, _now: taken)
+    row = measure("regular", SMALL["regular"], 3)
+    assert row.bodies > 1.3 * (row.nodes - 1)
+
+
 def test_a_change_that_does_not_spread_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: where nothing that is offered is wanted, and pulls are far away, a chain does not end alike."""
     monkeypatch.setattr(Receiver, "_wanted", lambda *_: ())
-    monkeypatch.setattr(scale, "LONGEST", 5.0)
+    monkeypatch.setattr(largemesh, "LONGEST", 5.0)
     with pytest.raises(AssertionError, match="not everywhere"):
         measure("chain", SMALL["chain"], 1)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sync.ids import memory_id
 from tests.simulation.shapes import SHAPES, drawn, play, replay, verified_once
-from tests.simulation.world import TABLE, TOPOLOGIES, Op, World, links, run
+from tests.simulation.topologies import TOPOLOGIES, links
+from tests.simulation.world import TABLE, Op, World, run
 
 HISTORIES = int(os.environ.get("SIMULATE_HISTORIES", "200"))
 """Of each shape."""

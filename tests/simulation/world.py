@@ -29,32 +29,14 @@ from tests.simulation import byzantine, misfortunes
 from tests.simulation.byzantine import Byzantine
 from tests.simulation.misfortunes import Backup
 from tests.simulation.oracle import Fault, Oracle, SimStore
+from tests.simulation.topologies import TOPOLOGIES
 
 SECOND = 1_000_000
 START = 1_800_000_000 * SECOND
 Op = tuple[Any, ...]
 EVERYTHING = Globs.everything()
-
-BOTH = ("push", "pull")
-
-
-def links(*pairs: str, by: Sequence[str] = BOTH) -> list[tuple[str, str, Sequence[str]]]:
-    return [(pair[0], pair[1], by) for pair in pairs]
-
-
-TOPOLOGIES = {
-    "pair": ("AB", links("AB", "BA")),
-    "pair, push only": ("AB", links("AB", "BA", by=("push",))),
-    "pair, pull only": ("AB", links("AB", "BA", by=("pull",))),
-    "chain": ("ABC", links("AB", "BA", "BC", "CB")),
-    "chain, push only": ("ABC", links("AB", "BA", "BC", "CB", by=("push",))),
-    "triangle": ("ABC", links("AB", "BA", "AC", "CA", "BC", "CB")),
-    "one way round": ("ABC", links("AB", "BC", "CA", by=("push",))),
-    "line of four": ("ABCD", links("AB", "BA", "BC", "CB", "CD", "DC")),
-    "ring of four": ("ABCD", links("AB", "BC", "CD", "DA", "BA", "CB", "DC", "AD", by=("push",))),
-    "star of four": ("ABCD", links("AB", "BA", "AC", "CA", "AD", "DA")),
-    "mesh of four": ("ABCD", links(*(p + q for p in "ABCD" for q in "ABCD" if p != q), by=("push",))),
-}
+STEPS = (SECOND // 10, SECOND // 10, SECOND)
+"""Between two operations: less than a receiver waits for what it asked for, or more."""
 
 
 class DiedError(Exception):
@@ -309,6 +291,7 @@ class World:
             total = total.joined(receiver.store.transaction(receiver.engine.receive, page, part, policy, total, now))
             if not part.last:
                 self._between(receiver, page.peer)
+        total = receiver.engine.asking(page, versions, total, self.clock(receiver))
         self.note((*total.alarms, *receiver.engine.received(page, total, self.clock(receiver))))
         return total
 
@@ -357,8 +340,7 @@ class World:
         for node in self.nodes.values():
 
             def policy_of(peer: str, node: Node = node) -> Policy:
-                scope = self.inn.get((peer.removeprefix("cert-"), node.name[0]), Globs.everything())
-                return Policy(scope, ANYBODY)
+                return self.policy_for(node, peer.removeprefix("cert-"))
 
             node.store.transaction(node.engine.due, policy_of, self.clock(node))
 
@@ -375,7 +357,7 @@ class World:
             TABLE[kind](self, *rest)
             if self.random.random() < 0.3:
                 self.retry()
-        self.now += SECOND
+        self.now += self.random.choice(STEPS)
 
     # --- the end
 
@@ -396,6 +378,7 @@ class World:
             rest = 0
             for _ in range(rounds):
                 before = self._state()
+                self.now += SECOND  # so that whoever is asked for what it does not send is given up
                 self.retry()
                 for p, q, by in self.links:
                     if "push" in by:

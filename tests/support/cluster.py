@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 TESTS = ROOT / "tests" / "cluster"
 PUBLIC_BASE = "python:3.12-slim-bookworm"
 CONTEXT = ("Dockerfile", ".dockerignore", "compose.yaml", "pyproject.toml", "README.md", "LICENSE",
-           "requirements.lock", "build.lock", "node", "sync", "tls")  # fmt: skip
+           "requirements.lock", "build.lock", "hatch_build.py", "node", "sync", "tls", "keys")  # fmt: skip
 NODES = ("a", "b", "c")
 PATIENCE = 180.0
 """Seconds after which a wait that should end by itself is given up."""

@@ -59,10 +59,16 @@ class Playbook:
         return self
 
     def answered(
-        self, covered: int = 0, *, have: str | None = None, life: str = LIFE, wanted: frozenset[bytes] = frozenset()
+        self,
+        covered: int = 0,
+        *,
+        have: str | None = None,
+        life: str = LIFE,
+        wanted: frozenset[bytes] = frozenset(),
+        again: float = 0.0,
     ) -> "Playbook":
         """The push was answered; the receiver's cursor stands at `covered` in our feed."""
-        self.machine.push_done(self.now, View(have or f"cursor {covered}", life), covered, wanted)
+        self.machine.push_done(self.now, View(have or f"cursor {covered}", life), covered, wanted, again)
         return self
 
     def put_off(self, covered: int) -> "Playbook":
@@ -180,6 +186,35 @@ def test_a_page_that_is_due_is_sent_though_it_be_empty(begin: Callable[[], Playb
     """A hello and the push of a period carry the receiver's cursor on."""
     book = begin().wants(PUSH, PULL)
     assert not book.machine.may_put_off
+
+
+# --- what the receiver asks another for
+
+
+def test_what_another_is_asked_for_is_offered_again_when_the_receiver_said() -> None:
+    """It counts as no stall, however often: the receiver does take what it needs."""
+    book = in_step().commit(5)
+    for _ in range(5):
+        book.wants(PUSH).answered(0, have="old", again=0.5).is_(Health.BEHIND, 5).wants().sleeps(0.5)
+        book.after(0.5)
+    book.wants(PUSH).answered(5).is_(Health.IN_STEP)
+
+
+def test_without_being_told_when_the_lane_asks_at_once_and_then_ever_more_rarely() -> None:
+    """Control: the same answers without a time are stalls."""
+    book = in_step().commit(5).wants(PUSH).answered(0, have="old").wants(PUSH).answered(0, have="old")
+    book.wants(PUSH).answered(0, have="old").wants().sleeps(2.0)
+
+
+def test_news_do_not_wait_for_what_another_is_asked_for() -> None:
+    """A change that commits meanwhile is sent at once."""
+    book = in_step().commit(5).wants(PUSH).answered(0, have="old", again=0.5).wants()
+    book.commit(5).wants().commit(6).wants(PUSH)
+
+
+def test_what_is_wanted_goes_before_the_rest_is_offered_again() -> None:
+    """Of two offers one is wanted: its body is sent now."""
+    in_step().commit(5).wants(PUSH).answered(0, have="old", wanted=frozenset((b"t",)), again=0.5).wants(PUSH)
 
 
 # --- failures

@@ -131,6 +131,16 @@ def test_the_answer_to_a_push_comes_back_whole() -> None:
     assert [said[name] for name in counters] == [3, 2, 1, 4, 2]
 
 
+def test_nobody_is_put_off_for_long() -> None:
+    """When to offer again is bounded, whatever a receiver says; an older one says nothing."""
+    body = json.loads(wire.encode_answer(Taken(life=BOB, again=200_001), ()))
+    assert body["again_ms"] == 201
+    for said, expected in ((201, 0.201), (10**12, wire.MAX_AGAIN_MS / 1_000), (-5, 0.0)):
+        assert wire.decode_answer(json.dumps({**body, "again_ms": said}).encode()).again == expected
+    del body["again_ms"]
+    assert wire.decode_answer(json.dumps(body).encode()).again == 0.0
+
+
 def test_a_hello_is_a_push_of_nothing() -> None:
     """It moves no cursor and brings no record; a daemon that knows no cursors finds the field that it requires."""
     body = wire.encode_hello("node:desk", ALICE)

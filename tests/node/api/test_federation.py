@@ -15,6 +15,8 @@ from nodes import LIFE, Place, federation, local, memory, peer, push, tombstone
 from node.daemon import Daemon
 from node.dialer import Dialer
 from sync import moment, record
+from sync.asked import Asked
+from sync.engine import Engine
 from sync.feed import Cursor
 from sync.scope import Globs
 from sync.version import Version
@@ -271,6 +273,37 @@ async def test_what_is_offered_and_lacking_is_wanted(hub: Hub) -> None:
         assert (told["wanted"], told["have"]) == ([lacking[2]], before["have"])
         told = (await caller("POST", PUSH, push(offers=[known], **members))).json
         assert (told["wanted"], told["have"]) == ([], to)
+
+
+async def test_what_one_peer_was_asked_for_another_is_told_to_offer_later(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cursor stays, as the version is lacking; once the first cannot be reached, the second is asked."""
+    monkeypatch.setattr(hub.daemon.engine, "_asked", Asked(patience=3600 * moment.SECOND))
+    await offered_twice(hub, "cd" * 16, asked_at_once=False)
+    hub.daemon.exchange.unreachable(hub.visitors["everything"].fingerprint.text)
+    async with hub.calling("team") as second:
+        told = (await second("POST", PUSH, push(offers=[["team", "one-body", "cd" * 16]]))).json
+    assert told["wanted"] == ["cd" * 16]
+
+
+async def test_without_that_both_peers_are_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: where the engine does not choose, each of them would send the same body."""
+    monkeypatch.setattr(Engine, "asking", lambda _self, _page, _versions, taken, _now: taken)
+    await offered_twice(hub, "ef" * 16, asked_at_once=True)
+
+
+async def offered_twice(hub: Hub, tag: str, *, asked_at_once: bool) -> None:
+    """Two peers offer one version, one right after the other; is the second asked, too?"""
+    offers = [["team", "one-body", tag]]
+    async with hub.calling("everything") as first, hub.calling("team") as second:
+        before = await hello(second)
+        members = {"after": before["have"], "to": place_of(LIFE, 3), "for": before["life"]}
+        assert (await first("POST", PUSH, push(offers=offers))).json["wanted"] == [tag]
+        told = (await second("POST", PUSH, push(offers=offers, **members))).json
+        assert told["wanted"] == ([tag] if asked_at_once else [])
+        assert (told["again_ms"] > 0) is not asked_at_once
+        assert told["have"] == before["have"]
 
 
 # --- since

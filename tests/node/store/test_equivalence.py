@@ -30,8 +30,9 @@ from sync.ports import FeedPage, FeedReader, Giver, Kept, Ledger, PageRequest, W
 from sync.version import LINK_SEPARATOR, Version
 from tests.simulation import histories
 from tests.simulation.oracle import SimStore
+from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import START as BEGINNING
-from tests.simulation.world import TOPOLOGIES, Node, World
+from tests.simulation.world import Node, World
 
 HISTORIES = 14
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
