@@ -159,7 +159,7 @@ def _backend(
     other = {} if one.user is None else {"user": one.user, "group": one.user, "extra_groups": []}
     done = subprocess.run(
         command, cwd=source, env=environment, umask=one.umask, capture_output=True, text=True, **other
-    )  # type: ignore[call-overload]
+    )  # type: ignore[call-overload]  # the stubs know no options that are given as a mapping
     if done.returncode:
         raise ReleaseError(f"{target} was not built ({one}):\n{done.stdout}{done.stderr}")
 

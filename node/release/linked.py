@@ -39,7 +39,7 @@ def _sqlcipher3() -> Iterator[tuple[str, str]]:
 def _uvloop() -> Iterator[tuple[str, str]]:
     from uvloop import loop
 
-    number = loop.libuv_get_version()  # type: ignore[attr-defined]
+    number = loop.libuv_get_version()  # type: ignore[attr-defined]  # a compiled module, whose stubs leave it out
     yield "libuv", f"{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
