@@ -58,7 +58,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong at one place of the file. As the allowlist's, which is in a room that this one may not look into."""
+    """What is wrong at one place of the file. As the allowlist's, whose room this one may not look into."""
 
     file: str
     line: int
