@@ -136,3 +136,18 @@ def finished(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> 
     with process(*arguments, env=env) as started:
         out, err = started.communicate(timeout=PATIENCE)
         return Ran(started.returncode, out.decode(), err.decode())
+
+
+WAYS = ("the store", "a node")
+"""How a command reaches what is stored: it opens the store itself, or asks the node that runs."""
+
+
+@contextmanager
+def reached_by(way: str, folder: Path) -> Iterator[Home]:
+    """A folder where no node runs, or one where a node does: one of `WAYS`."""
+    made = new_home(folder)
+    if way == "the store":
+        yield made
+        return
+    with serving(made):
+        yield made

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from commands import Ran, new_home, run, serving
+from commands import WAYS, Ran, reached_by, run
 
 from node.cli import conflicts as module
 from node.cli.backend import Backend, backend
@@ -27,14 +27,10 @@ X = Unsigned("ai:x")
 _titles = (f"title {number}" for number in itertools.count(1))
 
 
-@pytest.fixture(scope="module", params=["the store", "a node"])
+@pytest.fixture(scope="module", params=WAYS)
 def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A folder where no node runs, and one where a node does."""
-    made = new_home(tmp_path_factory.mktemp("conflicts"))
-    if request.param == "the store":
-        yield made
-        return
-    with serving(made):
+    with reached_by(request.param, tmp_path_factory.mktemp("conflicts")) as made:
         yield made
 
 

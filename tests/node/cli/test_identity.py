@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commands import Ran, new_home, run, serving
+from commands import WAYS, Ran, new_home, reached_by, run
 
 from node.home import Home
 from sync import keyline
@@ -16,14 +16,10 @@ NAMES = ("../x", "a/b", "/etc/passwd", "..", "a//b", "./.")
 """Agents whose ids would lead somewhere, if they were ever taken for paths."""
 
 
-@pytest.fixture(scope="module", params=["the store", "a node"])
+@pytest.fixture(scope="module", params=WAYS)
 def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A folder where no node runs, and one where a node does."""
-    made = new_home(tmp_path_factory.mktemp("identity"))
-    if request.param == "the store":
-        yield made
-        return
-    with serving(made):
+    with reached_by(request.param, tmp_path_factory.mktemp("identity")) as made:
         yield made
 
 

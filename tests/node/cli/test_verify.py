@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from commands import Ran, new_home, run, serving
+from commands import WAYS, Ran, reached_by, run
 
 from node import passphrase
 from node.cli import verify as module
@@ -17,14 +17,10 @@ from node.store.key import derive, salt_of
 Command = Callable[..., Ran]
 
 
-@pytest.fixture(params=["the store", "a node"])
+@pytest.fixture(params=WAYS)
 def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A folder where no node runs, and one where a node does."""
-    made = new_home(tmp_path_factory.mktemp("verify"))
-    if request.param == "the store":
-        yield made
-        return
-    with serving(made):
+    with reached_by(request.param, tmp_path_factory.mktemp("verify")) as made:
         yield made
 
 
