@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import time
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,20 +75,23 @@ class Repository:
             info, _, name = row.partition("\t")
             mode, _, blob = info.split(" ")
             listed[name] = (mode, blob)
-        found = {str(one.relative_to(folder)): one for one in folder.rglob("*") if one.is_symlink() or one.is_file()}
-        for name in sorted(listed.keys() | found.keys()):
-            if name not in listed or name not in found:
-                side = "lacks" if name in listed else "has a file that the commit has not:"
-                raise ReleaseError(
-                    f"git archive {side} {name}; look for export-ignore in .gitattributes and in .git/info"
-                )
-            mode, blob = listed[name]
-            if mode not in ("100644", "100755") or found[name].is_symlink():
-                raise ReleaseError(f"{name} has the mode {mode}: only plain files are released")
-            if tag.object_id("blob", found[name].read_bytes(), blob) != blob:
-                raise ReleaseError(
-                    f"git archive changed {name}; look for attributes in .gitattributes and in .git/info"
-                )
+        if fault := unlike(listed, folder):
+            raise ReleaseError(fault)
+
+
+def unlike(listed: Mapping[str, tuple[str, str]], folder: Path) -> str | None:
+    """How the files in a folder differ from a commit's own list (name to mode and id of its blob); None where not."""
+    found = {str(one.relative_to(folder)): one for one in folder.rglob("*") if one.is_symlink() or one.is_file()}
+    for name in sorted(listed.keys() | found.keys()):
+        if name not in listed or name not in found:
+            side = "lacks" if name in listed else "has a file that the commit has not:"
+            return f"git archive {side} {name}; look for export-ignore in .gitattributes and in .git/info"
+        mode, blob = listed[name]
+        if mode not in ("100644", "100755") or found[name].is_symlink():
+            return f"{name} has the mode {mode}: only plain files are released"
+        if tag.object_id("blob", found[name].read_bytes(), blob) != blob:
+            return f"git archive changed {name}; look for attributes in .gitattributes and in .git/info"
+    return None
 
 
 def verify_tag(repository: Repository, version: str, keyring: Keyring, remote: str | None) -> Verified | list[Finding]:

@@ -66,11 +66,16 @@ def _read(folder: Path) -> tuple[dict[str, bytes], list[Finding]]:
         raise ReleaseError(f"{folder} is no folder; expected the folder of a release")
     files, findings = {}, []
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.is_symlink():
+        if _plain(path):
             files[path.name] = path.read_bytes()
         else:
             findings.append(Finding(path.name, "is no plain file, and does not belong to the release"))
     return files, findings
+
+
+def _plain(path: Path) -> bool:
+    """A link could be another file tomorrow."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _sums(files: Mapping[str, bytes], names: Names, keyring: Keyring) -> tuple[Builder | None, list[Finding]]:

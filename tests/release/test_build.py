@@ -12,6 +12,7 @@ import pytest
 from signing import gpg, work
 
 from node.release import archives, build
+from node.release import repository as repositories
 from node.release.errors import ReleaseError
 from node.release.making import compare
 from node.release.repository import Repository
@@ -93,18 +94,47 @@ def test_circumstances_differ_in_everything() -> None:
     assert (second.user is not None) == (os.geteuid() == 0)
 
 
-def test_files_that_git_archive_changes_or_leaves_out_are_noticed(tmp_path: Path) -> None:
-    """An attribute of this clone alone is seen by nobody else, and git says nothing."""
+def test_files_that_git_archive_changes_or_leaves_out_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attribute of this clone alone is seen by nobody else. Control: without the comparison nothing is said."""
     with gpg() as home:
         made = work(tmp_path / "work", home)
         (made.root / "kept.py").write_text("$Format:%H$\n")
         commit = made.commit("Two")
     repository, attributes = Repository(made.root), made.root / ".git" / "info" / "attributes"
     repository.unpack(commit, tmp_path / "good")
-    assert (tmp_path / "good" / "kept.py").is_file()
+    assert (tmp_path / "good" / "kept.py").read_text() == "$Format:%H$\n"
     attributes.parent.mkdir(exist_ok=True)
-    for number, (word, found) in enumerate((("export-ignore", "lacks kept.py"), ("export-subst", "changed kept.py"))):
+    for word, found in (("export-ignore", "lacks kept.py"), ("export-subst", "changed kept.py")):
         attributes.write_text(f"kept.py {word}\n")
         with pytest.raises(ReleaseError, match=found):
-            repository.unpack(commit, tmp_path / str(number))
-        assert (tmp_path / str(number) / "kept.py").exists() == (word == "export-subst")  # git itself said nothing
+            repository.unpack(commit, tmp_path / word)
+        with monkeypatch.context() as patch:
+            patch.setattr(repositories, "unlike", lambda *a: None)
+            repository.unpack(commit, tmp_path / f"{word} unseen")
+    assert not (tmp_path / "export-ignore unseen" / "kept.py").exists()
+    assert (tmp_path / "export-subst unseen" / "kept.py").read_text() == f"{commit}\n"
+
+
+def test_a_link_is_not_released(tmp_path: Path) -> None:
+    """It would be whatever lies there when somebody unpacks it."""
+    with gpg() as home:
+        made = work(tmp_path / "work", home)
+        (made.root / "link").symlink_to("pyproject.toml")
+        commit = made.commit("Two")
+    with pytest.raises(ReleaseError, match="link has the mode 120000: only plain files"):
+        Repository(made.root).unpack(commit, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("code", "expected"), [(1, "what it says"), (2, "a: sha256"), (0, "a: sha256")])
+def test_diffoscope_is_asked_where_it_is_installed(
+    code: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says is shown; where it fails, or sees no difference between unlike files, the members are told."""
+    program = tmp_path / "diffoscope"
+    program.write_text(f"#!/bin/sh\n[ -f $3 ] && [ -f $4 ] && echo what it says\nexit {code}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    one, other = wheel(tmp_path / "1.whl", A), wheel(tmp_path / "2.whl", ("a", b"2", 0o644))
+    assert any(expected in line for line in archives.differences(one, other))
