@@ -17,7 +17,8 @@ from node.store.connection import Connection
 from node.store.textindex import PLACE_MARK
 
 MOST_RANKED = 10_000
-SLACK = 32
+SLACK, FILTERED_SLACK = 4, 32
+"""Matches that are ranked beyond those wanted: without a filter only what expired or was just overwritten drops out."""
 _TAIL = "CREATE VIRTUAL TABLE temp.tail USING fts5(title, content, tags, content='', contentless_delete=1)"
 _TERM = re.compile(r'"([^"]*)"|(\S+)')
 
@@ -87,7 +88,7 @@ class TextSearch:
     def _in(self, table: str, match: str, floor: int, conditions: str, values: list[Any], limit: int) -> list[bytes]:
         """The best of one table. Rows are joined after ranking: few are read, and more where many drop out."""
         name = table.rpartition(".")[2]
-        ranked = limit + SLACK
+        ranked = limit + (FILTERED_SLACK if len(values) > 1 else SLACK)
         while True:
             rows = self._execute(
                 f"SELECT m.doc FROM (SELECT rowid AS number, rank FROM {table} WHERE {name} MATCH ? AND rowid > ?"

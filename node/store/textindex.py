@@ -44,7 +44,7 @@ class TextIndex:
         self._connection = connection
         self._indexed = int(connection.execute("SELECT number FROM indexed").fetchone()[0])
         self._last = int(connection.execute("SELECT max(number) FROM head").fetchone()[0])
-        self._steps = 0
+        self._steps = STEPS_BEFORE_MERGE  # whatever the process before this one left behind
         self._hindered = False
         self._dead = bool(connection.execute("SELECT EXISTS(SELECT 1 FROM dead)").fetchone()[0])
 

@@ -1,6 +1,7 @@
 """The index of the text: filled in short steps after the answers, in the end complete, tidy, and in nobody's way."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,11 +141,41 @@ def test_many_small_steps_are_merged(keeper: Keeper, monkeypatch: pytest.MonkeyP
         keeper.write(f"title {number}", "apple")
         until(lambda number=number: indexed(keeper) == number + 1)  # type: ignore[misc]
 
-    def segments() -> int:
-        return int(keeper.rows("SELECT count(DISTINCT segid) FROM text_idx")[0][0])
-
-    until(lambda: segments() < 6)
+    until(lambda: segments(keeper) < 6)
     until(lambda: not keeper.store.writer._text.is_untidy)
     assert len(keeper.search("apple")) == 12
     with raw(keeper.path) as beside:
         beside.execute("INSERT INTO text(text) VALUES('integrity-check')")
+
+
+def segments(keeper: Keeper) -> int:
+    return int(keeper.rows("SELECT count(DISTINCT segid) FROM text_idx")[0][0])
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_what_the_process_before_left_untidy_is_merged(
+    looks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended after a load, a node would search every small segment for ever. Control: one that looks only at its own."""
+    with monkeypatch.context() as patch:
+        patch.setattr(TextIndex, "tidy", lambda self: None)
+        before = Keeper(tmp_path / "store.db")
+        for number in range(8):
+            before.write(f"title {number}", "apple")
+            until(lambda number=number: indexed(before) == number + 1)  # type: ignore[misc]
+        assert segments(before) == 8
+        before.close()
+    if not looks:
+        made = TextIndex.__init__
+
+        def forgetful(self: TextIndex, connection: Any) -> None:
+            made(self, connection)
+            self._steps = 0
+
+        monkeypatch.setattr(TextIndex, "__init__", forgetful)
+    after = Keeper(tmp_path / "store.db", create=False)
+    try:
+        until(lambda: not after.store.writer._text.is_untidy)
+        assert (segments(after) < 4) == looks
+    finally:
+        after.close()
