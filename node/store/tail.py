@@ -102,8 +102,11 @@ class Tail:
         position, after = self._state.position, request.after
         if after < self._floor:
             raise NotInTail
-        changes = [] if after == position.number else [c for n, c in self._changes.items() if n > after]
-        if len(changes) > request.limit or sum(map(_size, changes)) > request.max_bytes:
+        changes = self._since(after)
+        if len(changes) > request.limit:
+            raise NotInTail
+        # Nearly always all that the tail holds is less than that.
+        if self._bytes > request.max_bytes and sum(map(_size, changes)) > request.max_bytes:
             raise NotInTail
         links: list[bytes] = []
         parts: dict[str, list[bytes]] = {"m": [], "t": [], "l": links, "u": links}
@@ -125,6 +128,16 @@ class Tail:
             b",".join(parts["m"]), b",".join(parts["t"]), b",".join(links), len(times), b",".join(offers),
             position.number, position.number, position.head, min(times, default=None), max(times, default=None),
         )  # fmt: skip
+
+    def _since(self, after: int) -> list[Change]:
+        """What was changed after this number, in order; looked for from the end, as mostly little is new."""
+        newest: list[Change] = []
+        for change in reversed(self._changes.values()):
+            if change.number <= after:
+                break
+            newest.append(change)
+        newest.reverse()
+        return newest
 
     def _forget(self, number: int) -> None:
         change = self._changes.pop(number)
