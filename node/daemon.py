@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from importlib.metadata import version
 from typing import Any
 
@@ -14,40 +14,34 @@ import uvloop
 from aiohttp import web
 
 from node import bridge, keyfile
-from node import config as configuration
 from node.api.federation import Federation
 from node.api.local import Local
 from node.api.serving import Runner
-from node.bridge import Call, Calling, Parts
-from node.config import Config, ConfigError, PeerConfig
-from node.dialer import Dialer
+from node.bridge import Parts
+from node.calls import Calls
+from node.config import Config, ConfigError
 from node.door import Door
+from node.edits import Edits
 from node.exchange import Exchange, new_engine
 from node.home import Home
 from node.identities import Identities
 from node.links import Links, with_waiting
 from node.memories import Memories
 from node.passphrase import from_file
-from node.peers import Peer, PeerBook, Strangers
+from node.peers import PeerBook, book_of
 from node.proofs import Proofs
-from node.replicator import Limits as PageLimits
-from node.replicator import Replicator
 from node.store import Store
 from node.store.errors import StoreError
 from node.timekeeper import Timekeeper
 from sync.keyring import Keyring, KeyringError
-from sync.peer import Pace
 from sync.ports import Position
-from sync.scope import Globs
 from tls.allowlist import Allowlist, AllowlistError
 from tls.allowlist import load as load_allowlist
-from tls.contexts import PinnedContext
-from tls.errors import IdentityError, TlsError
-from tls.explain import explain
+from tls.errors import TlsError
 from tls.fingerprint import Fingerprint
 from tls.gate import WARN_DAYS, Gate
 from tls.listener import Limits
-from tls.watch import Watched, Watcher
+from tls.watch import Watcher
 
 RETRY_WAITING = 15.0
 """Seconds between looks at what waits in the future, and at the clock."""
@@ -62,7 +56,7 @@ class Daemon:
         self.home, self.config, self.store = home, config, store
         self.clock = Timekeeper()
         self.engine = new_engine(config.agent_id, store)
-        self.exchange = Exchange(store, self.engine, _book(config, config.peers, self._first_keyring()), self.clock)
+        self.exchange = Exchange(store, self.engine, book_of(config, config.peers, self._first_keyring()), self.clock)
         self.bridge = bridge.build(Parts(store, self.engine, self.exchange, self.clock, config.agent_id))
         self.memories = Memories(store, self.engine, self.clock.now, self.exchange.check_clock)
         self.gate = Gate(home.identity(config), self._first_allowlist())
@@ -80,11 +74,11 @@ class Daemon:
             ),
             self.tell_where,
         )
-        self.links = Links(self._replicator)
+        self.calls = Calls(home, config, self.gate, self.exchange, self.bridge)
+        self.links = Links(self.calls.to)
+        self.edits = Edits(self)
         self.local_url = ""
         self.poke: Callable[[], None] = lambda: None
-        self._written = config.as_written
-        self._contexts: dict[str, PinnedContext] = {}
         self._loop = asyncio.get_running_loop()
         self._settling = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
@@ -122,32 +116,13 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    # --- what the operator edits while the node runs
+    # --- what it begins with, and what `Edits` changes
 
     def _first_allowlist(self) -> Allowlist:
         try:
             return load_allowlist(self.home.allowlist(self.config))
         except AllowlistError as error:
             raise ConfigError([str(problem) for problem in error.problems]) from None
-
-    def reload_allowlist(self) -> None:
-        """Take in an edited allowlist; a broken one changes nothing, and is told."""
-        try:
-            fresh = load_allowlist(self.home.allowlist(self.config))
-        except AllowlistError as error:
-            for problem in error.problems:
-                log.error("allowlist.broken", reason=str(problem), kept=len(self.gate.allowlist))
-            return
-        before = self.gate.allowlist
-        self.gate.replace_allowlist(fresh)
-        dropped = self.door.drop_unlisted()
-        for warning in fresh.warnings:
-            log.warning("allowlist.duplicate", reason=warning)
-        added, removed = fresh.fingerprints - before.fingerprints, before.fingerprints - fresh.fingerprints
-        log.info("allowlist.loaded", entries=len(fresh), added=len(added), removed=len(removed), dropped=dropped)
-        for fingerprint in removed:
-            self.begin(self.links.hang_up(fingerprint.text), "peer.hang_up")
-        self.begin(self.door.settle(), "federation.listen")
 
     def _first_keyring(self) -> Keyring:
         try:
@@ -158,54 +133,11 @@ class Daemon:
             log.warning("keyring.doubtful", reason=warning)
         return found
 
-    def reload_keyring(self) -> None:
-        """Take in an edited keyring, for what was refused under the last one too; a broken one changes nothing."""
-        before = self.book.keyring
-        try:
-            fresh = keyfile.load(self.home.keyring(self.config))
-        except KeyringError as error:
-            for problem in error.problems:
-                log.error("keyring.broken", reason=str(problem), kept=len(before))
-            return
-        if fresh == before:
-            return
-        self.exchange.replace_book(self.book.with_keyring(fresh))
-        for warning in fresh.warnings:
-            log.warning("keyring.doubtful", reason=warning)
-        log.info("keyring.loaded", keys=len(fresh), agents=len(fresh.agents), before=len(before))
-        if fresh.tag != before.tag:
-            self.links.read_again()
-
-    def reload_identity(self) -> None:
-        """Take in a rotated certificate, key or CA bundle; a pair that does not match changes nothing."""
-        try:
-            if self.gate.reload_identity():
-                self._contexts.clear()
-                identity = self.gate.identity
-                log.info("identity.loaded", fingerprint=identity.fingerprint.text, days_left=identity.days_left())
-        except IdentityError as error:
-            log.error("identity.broken", reason=str(error), kept=self.gate.own_fingerprint.short)
-        self.warn_of_expiry()
-
     def warn_of_expiry(self) -> None:
         """Say so while there is time to issue a new certificate."""
         days = self.gate.identity.days_left()
         if days < WARN_DAYS:
             log.warning("identity.expires", days_left=days, reason="issue a new certificate, give its fingerprint out")
-
-    def reload_config(self) -> None:
-        """Take in added, changed and removed peers. Every other setting waits for the next start, and that is told."""
-        try:
-            fresh = configuration.load(self.home.config, self.config.environment)
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("config.broken", reason=problem, kept=len(self.book.peers))
-            return
-        later = sorted(f"[{section}] {key}" for section, key in fresh.differences(self._written))
-        self._written = fresh
-        if later:
-            log.warning("config.restart_needed", reason=f"{', '.join(later)} take effect at the next start")
-        self.begin(self.settle_links(_book(self.config, fresh.peers, self.book.keyring)), "peer.links")
 
     async def settle_links(self, book: PeerBook) -> None:
         """Know these peers, call them, and no others."""
@@ -289,48 +221,9 @@ class Daemon:
 
     # --- peers
 
-    def _replicator(self, peer: Peer) -> Calling:
-        config, fingerprint = self.config, Fingerprint.parse(peer.fingerprint)
-        assert peer.url is not None, "only peers with an address are called"
-
-        def explained(error: BaseException) -> tuple[str, str]:
-            found = explain(error, self.gate.own_fingerprint, config.name)
-            return found.code, found.text
-
-        pace = Pace(config["sync", "pull_interval"], config["sync", "retry_first"], config["sync", "retry_longest"])
-        limits = PageLimits(config["sync", "page_records"], config["sync", "page_bytes"])
-        url = peer.url
-
-        def dialer(headers: Mapping[str, str], least: float) -> Dialer:
-            timeout = max(config["sync", "request_timeout"], least)
-            return Dialer(url, lambda: self._context_for(fingerprint), timeout, headers)
-
-        if peer.legacy and self.bridge is not None:
-            return self.bridge.calling(peer, Call(dialer, pace, explained, self._api_key(peer)))
-        return Replicator(peer, self.exchange, dialer({}, 0.0), config.agent_id, limits, pace, explained)
-
-    def _api_key(self, peer: Peer) -> str | None:
-        """The key that a daemon of the older protocol asks for; without it `sync status` shows what the daemon says."""
-        if peer.api_key_file is None:
-            return None
-        try:
-            return self.home.under(peer.api_key_file).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            log.error("peer.api_key", peer=peer.name, reason=f"{peer.api_key_file}: {error}")
-            return None
-
     def _name_of(self, fingerprint: str) -> str | None:
         """What the operator calls a certificate: its peer's name, or its label on the allowlist."""
         return self.book.name_of(fingerprint) or self.gate.allowlist.label_of(Fingerprint.parse(fingerprint))
-
-    def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:
-        """The TLS context for calling one peer; made once for each identity."""
-        found = self._contexts.get(fingerprint.text)
-        if found is not None:
-            return found
-        context = self.gate.client_context(frozenset((fingerprint,)))
-        self._contexts[fingerprint.text] = context
-        return context
 
     def committed(self, position: Position) -> None:
         """Called on the writer's thread."""
@@ -381,15 +274,7 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         stack.push_async_callback(daemon.close)
         daemon.begin(daemon.keep_time(), "time")
         daemon.begin(daemon.sign_own(), "store.sign")
-        files = home.identity(config)
-        watcher = Watcher(
-            (
-                Watched((home.allowlist(config),), daemon.reload_allowlist),
-                Watched((home.keyring(config),), daemon.reload_keyring),
-                Watched((files.cert, files.key, files.ca), daemon.reload_identity),
-                Watched((home.config,), daemon.reload_config),
-            )
-        )
+        watcher = Watcher(daemon.edits.watched)
         watcher.start()
         stack.push_async_callback(watcher.close)
         daemon.poke = watcher.poke
@@ -418,28 +303,3 @@ def run(main: Callable[[], Any]) -> None:
     sys.setswitchinterval(0.0001)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
-
-
-def _book(config: Config, peers: Iterable[PeerConfig], keyring: Keyring) -> PeerBook:
-    strangers = Strangers(
-        Globs(tuple(config["federation", "default_read"])),
-        Globs(tuple(config["federation", "default_write"])),
-        config["federation", "default_legacy"],
-        config["federation", "default_allow_unsigned"],
-    )
-    return PeerBook(map(_peer, peers), strangers, keyring, config["trust", "policy"])
-
-
-def _peer(one: PeerConfig) -> Peer:
-    return Peer(
-        one.name,
-        one.fingerprint.text,
-        one.url,
-        Globs(one.read),
-        Globs(one.write),
-        sends=one.direction in ("push", "both"),
-        receives=one.direction in ("pull", "both"),
-        legacy=one.legacy,
-        allow_unsigned=one.allow_unsigned,
-        api_key_file=one.api_key_file,
-    )

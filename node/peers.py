@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from node.config import Config, PeerConfig
 from sync.keyring import EMPTY, Keyring
 from sync.policy import Policy
 from sync.scope import Globs
@@ -101,3 +102,29 @@ class PeerBook:
 
     def _policy(self, peer: Peer) -> Policy:
         return Policy(peer.write, self._trust[peer.may_be_unsigned])
+
+
+def book_of(config: Config, peers: Iterable[PeerConfig], keyring: Keyring) -> PeerBook:
+    """These peers and this keyring, under the rest of a configuration."""
+    strangers = Strangers(
+        Globs(tuple(config["federation", "default_read"])),
+        Globs(tuple(config["federation", "default_write"])),
+        config["federation", "default_legacy"],
+        config["federation", "default_allow_unsigned"],
+    )
+    return PeerBook(map(_peer, peers), strangers, keyring, config["trust", "policy"])
+
+
+def _peer(one: PeerConfig) -> Peer:
+    return Peer(
+        one.name,
+        one.fingerprint.text,
+        one.url,
+        Globs(one.read),
+        Globs(one.write),
+        sends=one.direction in ("push", "both"),
+        receives=one.direction in ("pull", "both"),
+        legacy=one.legacy,
+        allow_unsigned=one.allow_unsigned,
+        api_key_file=one.api_key_file,
+    )

@@ -6,7 +6,7 @@ import pytest
 from certs import Mesh
 from nodes import QUIET, Place, events, eventually, has, in_step, pair, serving, write
 
-from node.daemon import Daemon
+from node.edits import Edits
 
 
 async def told(logs: list[Any], name: str) -> Any:
@@ -45,7 +45,7 @@ async def test_without_the_reload_a_new_peer_waits_for_the_next_start(
 ) -> None:
     """Control: the edit is what begins with the peer."""
     looked: list[str] = []
-    monkeypatch.setattr(Daemon, "reload_config", lambda self: looked.append("edit"))
+    monkeypatch.setattr(Edits, "config", lambda self: looked.append("edit"))
     a, b = strangers(mesh)
     async with serving(a) as [(daemon, _)]:
         a.configure(b.as_peer())
