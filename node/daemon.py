@@ -204,7 +204,7 @@ class Daemon:
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
             "peers": [
-                await self._with_notes(one)
+                await self._with_notes(self.exchange.refusals.told(one))
                 for one in with_waiting(self.links.status(self.book, position.number), waiting, self.clock.now())
             ],
             "alarms": [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from node.peers import PeerBook
+from node.refusals import OURS, Refusals
 from node.store.tail import NotInTail
 from node.timekeeper import Timekeeper
 from node.verifier import Checks, Verifier
@@ -56,6 +57,7 @@ class Exchange:
         self._epoch = 0  # of everything that decides which versions may be left out of a page
         self.book = book
         self.alarms: dict[tuple[str, str], tuple[Alarm, int]] = {}
+        self.refusals = Refusals()
 
     @property
     def life(self) -> str:
@@ -117,6 +119,10 @@ class Exchange:
         self.note(page.peer, (*taken.alarms, *self._engine.received(page, taken, self._clock.now())))
         for name in incoming.alarms:
             self.note(page.peer, (Alarm(name, page.peer, "reported by that peer about this node"),))
+        if incoming.refused or taken.refused:
+            name = self.book.find(page.peer).name
+            for one in (*incoming.refused, *taken.refused):
+                self.refusals.note(page.peer, name, OURS, one)
         return taken
 
     async def _apply(self, page: Page, versions: tuple[Version, ...], policy: Policy) -> Taken:

@@ -14,6 +14,7 @@ import structlog
 from node.dialer import Answer, AnswerTooLargeError, Dialer
 from node.exchange import Exchange
 from node.peers import Peer
+from node.refusals import THEIRS
 from node.store.errors import StoreError, StoreFull, StoreReadOnly
 from sync import wire
 from sync.errors import RemoteError
@@ -54,16 +55,6 @@ class _FailedError(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True, slots=True)
-class _LastRefused:
-    """The newest refusal of a record."""
-
-    who: str
-    entry: wire.RefusedEntry
-    at: float
-    """Monotonic seconds."""
-
-
 STORE_TROUBLE = {
     "store_full": "has a full disk",
     "store_read_only": "cannot write its disk",
@@ -97,8 +88,6 @@ class Replicator:
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self._work: set[asyncio.Task[None]] = set()
-        self._refused: dict[str, wire.RefusedEntry] = {}
-        self._last_refused: _LastRefused | None = None
 
     def start(self) -> None:
         """Begin; from here on every event and one timer keep it going."""
@@ -227,16 +216,9 @@ class Replicator:
             query["cursor"] = cursor
         body = self._checked(await self._dialer.get(SINCE, query))
         incoming = await _decoded(body, self.peer.fingerprint, cursor, life)
-        for refused in incoming.refused:
-            self._note_refusal(wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail), "this node")
         if incoming.versions:
             self._got_through(Action.PULL)
         taken = await self._exchange.receive(incoming)
-        for refused in taken.refused:
-            if refused.reason != "clock_skew":  # what waits is told of with how long it has to
-                self._note_refusal(
-                    wire.RefusedEntry(refused.id, refused.kind, refused.reason, refused.detail), "this node"
-                )
         more = incoming.more and (taken.moved or not taken.full)
         self.machine.pull_done(time.monotonic(), more)
 
@@ -263,15 +245,9 @@ class Replicator:
 
     def _note_refusals(self, answer: wire.PushAnswer) -> None:
         for entry in answer.refused:
-            self._note_refusal(entry, "the peer")
+            self._exchange.refusals.note(self.peer.fingerprint, self.peer.name, THEIRS, entry)
         for name in answer.alarms:
             log.warning(f"alarm.{name}", peer=self.peer.name, reason="reported by that peer about this node")
-
-    def _note_refusal(self, entry: wire.RefusedEntry, who: str) -> None:
-        self._last_refused = _LastRefused(who, entry, time.monotonic())
-        if entry.id not in self._refused and len(self._refused) < 1_000:
-            self._refused[entry.id] = entry
-            log.warning("sync.refused", peer=self.peer.name, id=entry.id, code=entry.reason, reason=entry.detail)
 
     def status(self) -> dict[str, Any]:
         """For `sync status`: in step or not, how far behind, since when, and why."""
@@ -286,21 +262,10 @@ class Replicator:
             "behind": machine.behind,
             "for_seconds": None if since is None else round(now - since, 1),
             "code": trouble.code if trouble else None,
-            "reason": (trouble.text if trouble else _reason(machine)) + self._refusals(now),
+            "reason": trouble.text if trouble else _reason(machine),
             "attempts": trouble.attempts if trouble else 0,
-            "refused": len(self._refused),
+            "refused": 0,
         }
-
-    def _refusals(self, now: float) -> str:
-        """What was refused since the start: "everything was confirmed" alone would hide it."""
-        last = self._last_refused
-        if last is None:
-            return ""
-        count = len(self._refused)
-        return (
-            f"; {count} {'record was' if count == 1 else 'records were'} refused since the start, the last "
-            f"{now - last.at:.0f} s ago; {last.who} said {last.entry.reason}: {last.entry.detail}"
-        )
 
 
 def store_trouble(error: StoreError) -> tuple[str, str]:

@@ -92,12 +92,6 @@ class Federation:
         )
         taken = await self._exchange.receive(incoming)
         self._heard_from(peer.fingerprint, None)
-        refused = (*incoming.refused, *taken.refused)
-        if refused:
-            first = refused[0]
-            log.warning(
-                "push.refused", peer=peer.name, count=len(refused), id=first.id, code=first.reason, reason=first.detail
-            )
         return raw_response(wire.encode_answer(taken, incoming.refused, self._alarms_about(peer)))
 
     async def since(self, request: web.Request) -> web.StreamResponse:

@@ -219,12 +219,17 @@ async def settled() -> tuple[int, int, int]:
     last: tuple[int, int, int] | None = None
     for _ in range(100):
         gc.collect()
-        counts = (len(_descriptors()), threading.active_count(), len(asyncio.all_tasks()))
+        counts = (len(_descriptors()), _threads(), len(asyncio.all_tasks()))
         if counts == last:
             return counts
         last = counts
         await asyncio.sleep(0.02)
     raise AssertionError(f"never at rest: {last}")
+
+
+def _threads() -> int:
+    """Without those of the loop's own pool, which are as many as ever worked at once."""
+    return sum(not one.name.startswith("asyncio_") for one in threading.enumerate())
 
 
 def _descriptors() -> list[Path]:

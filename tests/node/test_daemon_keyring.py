@@ -15,6 +15,7 @@ from nodes import BRISK, LIFE, QUIET, Place, events, eventually, federation, has
 from node.config import ConfigError
 from node.daemon import Daemon
 from node.links import Links
+from node.refusals import Refusals
 from sync import keyring, moment
 from sync.attest import Author, Unsigned
 from sync.draft import Fields, new_memory
@@ -190,3 +191,33 @@ async def test_unsigned_memories_are_refused_unless_the_operator_allows_them(mes
         assert ([one["reason"] for one in answer["refused"]], answer["applied"]) == (expected, int(is_taken))
         signed = (await friend("POST", "/sync/push", said(pair_of(ANN), "signed"))).json
         assert (signed["refused"], signed["applied"]) == ([], 1)
+
+
+@pytest.mark.parametrize("notes", [True, False], ids=["", "without the note"])
+async def test_a_node_tells_what_it_refused_of_a_peer_that_only_calls_it(
+    notes: bool, mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks on either side why the two differ is told. Control: without the note one side says "in step"."""
+    if not notes:
+        monkeypatch.setattr(Refusals, "note", lambda *a: None)
+    place_a, place_b = pair(mesh, {**BRISK, ("trust", "policy"): "enrolled"})
+    place_a.configure(place_b.as_peer())
+    place_b.configure(place_a.as_peer(url=None))
+    async with serving(place_a, place_b) as [(_, client_a), (_, client_b)]:
+        await say(client_a, "by ann")
+        await eventually(in_step(client_a))
+        (told,) = (await client_b("GET", "/sync/status")).json["peers"]
+        if not notes:
+            assert (told["refused"], "refused" in told["reason"]) == (0, False)
+            return
+        assert told["refused"] >= 1 and "this node said not_enrolled" in told["reason"]
+
+
+def in_step(client: Caller) -> Callable[[], Awaitable[Any]]:
+    """All that this node had to say to its only peer was answered."""
+
+    async def look() -> bool:
+        (told,) = (await client("GET", "/sync/status")).json["peers"]
+        return bool(told["state"] == "in_step")
+
+    return look
