@@ -12,7 +12,7 @@ from sync.engine import Engine
 from sync.merge import Added
 from sync.ports import Giver, Kept
 from sync.receive import Page, Receiver
-from tests.simulation import world
+from tests.simulation import network
 from tests.simulation.world import World
 
 Patch = pytest.MonkeyPatch
@@ -89,7 +89,7 @@ def scope_changes_go_unnoticed(patch: Patch) -> None:
         )
 
     patch.setattr(receive, "current_cursor", current_cursor)
-    patch.setattr(world, "current_cursor", current_cursor)
+    patch.setattr(network, "current_cursor", current_cursor)
 
 
 def one_life_for_ever(patch: Patch) -> None:

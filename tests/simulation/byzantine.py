@@ -28,7 +28,8 @@ from sync.serve import Ask, Cut, RolledBack
 from sync.version import Key, Kind, Version
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Node, World
+    from tests.simulation.nodes import Node
+    from tests.simulation.world import World
 
 LIAR = "f" * 16
 """The life that it says it has."""

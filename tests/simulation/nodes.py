@@ -1,0 +1,156 @@
+"""The nodes of a simulated mesh: processes of the real `sync` code over stores, and what is written at each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from keys import Nobody
+
+from sync import lives, moment
+from sync.attest import Keychain
+from sync.draft import Fields
+from sync.engine import Engine
+from sync.ids import memory_id
+from sync.link import LinkFields
+from sync.version import Key
+from tests.simulation.byzantine import Byzantine
+from tests.simulation.misfortunes import Backup
+from tests.simulation.oracle import Oracle, SimStore
+
+SECOND = 1_000_000
+START = 1_800_000_000 * SECOND
+
+
+class DiedError(Exception):
+    """A simulated process died in the middle of a transaction."""
+
+
+@dataclass
+class Node:
+    name: str
+    peer: str
+    store: SimStore
+    engine: Engine
+    offset: int = 0
+    jumped: bool = False
+    """The machine was rolled back, and the process has not noticed yet."""
+    backups: list[Backup] = field(default_factory=list)
+    view: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    wanted: dict[str, frozenset[bytes]] = field(default_factory=dict)
+
+    @property
+    def life(self) -> str:
+        return self.store.lives()[-1].actor
+
+
+class Nodes:
+    """Nodes without a network, under one clock and one source of chance."""
+
+    def __init__(self, names: str, seed: int, keys: Keychain | None) -> None:
+        self.now = START
+        self.random = random.Random(seed)
+        self.keys = keys or Nobody()
+        self.oracle = Oracle()
+        self.liar = Byzantine()
+        with self.oracle.watching():
+            self.nodes = {name: self._born(name) for name in names}
+
+    def _born(self, name: str) -> Node:
+        node = Node(name, f"cert-{name}", SimStore(), self.new_engine(name))
+        self.begin(node, lives.START)
+        return node
+
+    def new_engine(self, name: str) -> Engine:
+        return Engine(f"node:{name}", self.random.randbytes, self.keys)
+
+    def begin(self, node: Node, reason: str) -> None:
+        node.store.transaction(node.engine.begin_life, self.clock(node), reason)
+
+    def clock(self, node: Node) -> int:
+        return self.now + node.offset
+
+    def restart(self, node: Node) -> None:
+        """The process ends and another begins: memory is lost, what was committed is not."""
+        node.engine = self.new_engine(node.name)
+        node.view, node.wanted, node.jumped = {}, {}, False
+        self.begin(node, lives.START)
+
+    def notice(self, node: Node) -> None:
+        """Look at the clocks; where the machine was rolled back they disagree."""
+        if node.jumped:
+            node.jumped = False
+            self.begin(node, lives.CLOCK_JUMP)
+
+    def before_write(self, node: Node) -> None:
+        """What the caller of the engine owes it before each local write."""
+        self.notice(node)
+
+    def die_in(self, node: Node, body: Callable[..., Any], *args: Any) -> None:
+        """The process dies after a transaction has done its work and before it is committed."""
+
+        def dying(*rest: Any) -> None:
+            body(*rest)
+            raise DiedError
+
+        before = node.store.copy()
+        with suppress(DiedError):
+            node.store.transaction(dying, *args)
+        node.store.restore(before)
+        self.restart(node)
+
+    # --- local operations
+
+    def write(self, name: str, namespace: str, title: str) -> None:
+        node = self.nodes[name]
+        self.before_write(node)
+        fields = Fields(namespace=namespace, title=title, content=f"{name} at {self.now} {self.random.random()}")
+        node.store.transaction(node.engine.store, fields, f"agent:{name}", self.clock(node))
+
+    def crash(self, name: str, namespace: str, title: str) -> None:
+        """The process dies over a write: after all its work, before the commit."""
+        node = self.nodes[name]
+        self.before_write(node)
+        fields = Fields(namespace=namespace, title=title, content=f"never acknowledged {self.random.random()}")
+        self.die_in(node, node.engine.store, fields, f"agent:{name}", self.clock(node))
+
+    def _find(self, node: Node, namespace: str, title: str) -> Key | None:
+        found = node.store.titled(namespace, title)
+        return max(found, key=lambda one: one.version.rank).version.key if found else None
+
+    def delete(self, name: str, namespace: str, title: str) -> None:
+        node = self.nodes[name]
+        self.before_write(node)
+        key = self._find(node, namespace, title)
+        if key is not None:
+            node.store.transaction(node.engine.delete, key, f"agent:{name}", self.clock(node))
+
+    def change(self, name: str, namespace: str, title: str, fields: Fields) -> None:
+        node = self.nodes[name]
+        self.before_write(node)
+        key = self._find(node, namespace, title)
+        if key is not None:
+            node.store.transaction(node.engine.update, key, fields, f"agent:{name}", self.clock(node))
+
+    def link(self, name: str, source: tuple[str, str], target: tuple[str, str], valid: bool) -> None:
+        """Link the memory of this (namespace, title) to another, which may not be here."""
+        node = self.nodes[name]
+        self.before_write(node)
+        key = self._find(node, *source)
+        target_id = memory_id(*target, 0)
+        if key is not None and key[1] != target_id:
+            until = moment.text(self.now) if valid else msgspec.UNSET
+            fields = LinkFields(source_id=key[1], target_id=target_id, valid_until=until)
+            node.store.transaction(node.engine.link, key[0], fields, f"agent:{name}", self.clock(node))
+
+    def unlink(self, name: str, which: int) -> None:
+        node = self.nodes[name]
+        self.before_write(node)
+        keys = sorted(key for key, kept in node.store.everything().items() if kept[0].version.kind == "l")
+        if keys:
+            key = keys[which % len(keys)]
+            node.store.transaction(node.engine.unlink, (key,), f"agent:{name}", self.clock(node))
