@@ -51,6 +51,10 @@ RESTORED = Shape(("backup", "restore") * 2, ("pair", "pair, push only", "pair, p
 ROLLED = Shape(("backup", "rollback") * 3, ("pair", "pair, push only", "pair, pull only"), usual=PLAIN)
 SCOPED = Shape(("scope",) * 4, ("pair", "pair, push only", "pair, pull only"), signed=0)
 SKEWED = Shape(("skew", "skew", "wait"), signed=0)
+WAITED = Shape(
+    ("scope",) * 4 + ("wait",) * 6, ("pair, push only",), signed=0, usual=("push",),
+    begin=(("skew", "A", 400), ("write", "A", "b", "x"), ("push", "A", "B", "ok"), ("skew", "A", 0)),
+)  # fmt: skip
 FORGED = Shape(("forge", "forge"), signed=0)
 OVERGROWN = Shape(
     ("rollback",), ("chain",), signed=0, shortest=0, longest=6, usual=PLAIN,
@@ -139,6 +143,7 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (mutations.the_future_is_not_kept_aside, SKEWED),
             (mutations.the_future_is_believed, SKEWED),
             (mutations.what_waited_is_forgotten, SKEWED),
+            (breakages.what_was_refused_when_due_is_not_asked_for_again, WAITED),
         ),
     ),
     "feed": (
