@@ -167,6 +167,9 @@ def _strip(on: Occasion) -> None:
         return
     doc, made = _opened(version)
     del made["key"], made["sig"]
+    if on.world.keyrings is not None:
+        _refusable(on, doc, version)
+        return
     for copy in _decoded(_encode(doc), version.kind):
         if copy.tag not in on.world.oracle.versions:
             on.world.oracle.forgery(copy, [version.tag] if version.tag in on.world.oracle.versions else [])
@@ -256,8 +259,10 @@ def _impersonate(on: Occasion) -> None:
     agent = attest.writer_of(version)[0]
     false = attest.KeyPair(agent, pair(AGENT).key, pair(AGENT).seed)
     made = _version(on, {LIAR: on.world.random.randrange(1, 2**40)}, author=false)
-    on.world.oracle.forgery(made, ())
-    _push(on, [made.doc])
+    listed = on.world.keyrings is not None and on.world.keyrings.policy == "enrolled"
+    if not listed:
+        on.world.oracle.forgery(made, ())
+    _push(on, [made.doc], false=listed)
 
 
 def _garbage(on: Occasion) -> None:

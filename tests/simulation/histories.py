@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 
 from tests.simulation import byzantine
+from tests.simulation.keyrings import LIAR
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import Op
 
@@ -61,8 +62,21 @@ def history(
             case "lie":
                 what, ahead, has_seen = rng.choice(LIES), rng.choice((-1, 0, 1, 2, 50)), rng.random() < 0.5
                 ops.append((kind, what, name, rng.choice(names), namespace, title, ahead, has_seen))
+            case "enrol":
+                whose = rng.choice((*names, LIAR) if "lie" in faults else names)
+                ops.append((kind, name, whose, rng.random() < 0.3))
+            case "strike":
+                ops.append((kind, name, rng.choice(names)))
+            case "revoke":
+                ops.append((kind, name, rng.choice(names), rng.choice((-20, -2, 0, None, None))))
             case "wait":
                 ops.append((kind, rng.choice((10, 400, 4_000))))
             case _:
                 ops.append((kind, name))
     return ops
+
+
+def enrolments(rng: random.Random, topology: str, faults: Sequence[str]) -> list[Op]:
+    """What stands in each node's keyring at first: most of all agents."""
+    names = TOPOLOGIES[topology][0] + (LIAR if "lie" in faults else "")
+    return [("enrol", at, "".join(one for one in names if rng.random() < 0.7), False) for at in TOPOLOGIES[topology][0]]

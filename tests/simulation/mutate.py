@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.simulation import breakages, mutations
+from tests.simulation import breakages, distrust, mutations
 from tests.simulation.breakages import Patch
 from tests.simulation.scale import write
-from tests.simulation.shapes import BYZANTINE, Shape, play, verified_once
+from tests.simulation.shapes import BYZANTINE, SHAPES, Shape, play, verified_once
 
 MOST = 10_000
 """Histories within which each has to be found."""
@@ -67,6 +67,11 @@ OVERGROWN = Shape(
 BUILT_UPON = Shape(("forge",) * 4, ("pair, push only",), signed=0, usual=("write",) * 6 + ("push",) * 8)
 OFFERING = Shape(("lie",) * 8, ("chain, push only",), signed=1.0)
 LIARS = Shape(BYZANTINE * 2, signed=1.0)
+LISTED = SHAPES["keyrings"]
+LISTED_LIARS = SHAPES["keyrings with liars"]
+WAITED_LISTED = Shape(
+    ("skew", "wait", "revoke", "strike"), ("pair", "pair, push only"), signed=1.0, usual=PLAIN, policies=("enrolled",)
+)
 TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]] = {
     "merge": (
         "what is kept, and which version wins",
@@ -110,6 +115,23 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (breakages.forged_claims_are_checked_once, BUILT_UPON),
             (mutations.what_a_lie_hides_is_not_written_again, FORGED),
             (mutations.no_life_begins_at_a_lie, FORGED),
+        ),
+    ),
+    "keyring": (
+        "whose word is taken",
+        (
+            (distrust.the_keyring_is_not_asked, LISTED),
+            (distrust.the_unsigned_are_believed, LISTED_LIARS),
+            (distrust.whose_a_key_is_is_not_looked_at, LISTED_LIARS),
+            (distrust.one_key_is_as_good_as_another, LISTED_LIARS),
+            (distrust.the_unknown_are_believed, LISTED),
+            (distrust.revocation_is_not_looked_at, LISTED),
+            (distrust.revocation_begins_a_moment_late, LISTED),
+            (distrust.a_revoked_key_signed_nothing, LISTED),
+            (distrust.an_agent_has_one_key, LISTED),
+            (distrust.what_was_refused_is_not_asked_for_again, LISTED),
+            (distrust.a_keyring_is_told_by_its_keys, LISTED),
+            (distrust.what_waited_is_believed, WAITED_LISTED),
         ),
     ),
     "cursor": (

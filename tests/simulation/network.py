@@ -14,6 +14,7 @@ from sync.policy import Policy
 from sync.receive import Alarm, Page, Part, Taken, current_cursor
 from sync.scope import Globs
 from sync.serve import Ask, Cut, RolledBack
+from sync.trust import KeyPolicy
 from sync.version import Version
 from tests.simulation.nodes import Node, Nodes
 
@@ -36,7 +37,15 @@ class Network(Nodes):
     """Nodes that talk. `page_limit` keys a page and `slice_size` versions a transaction."""
 
     def __init__(
-        self, names: str, links: Sequence[Link], *, page_limit: int, slice_size: int, seed: int, keys: Keychain | None
+        self,
+        names: str,
+        links: Sequence[Link],
+        *,
+        page_limit: int,
+        slice_size: int,
+        seed: int,
+        keys: Keychain | None,
+        policy: KeyPolicy | None,
     ) -> None:
         self.links = list(links)
         self.page_limit = page_limit
@@ -50,7 +59,7 @@ class Network(Nodes):
         self.bodies_sent = 0
         self.offers_sent = 0
         self._is_quiet = False
-        super().__init__(names, seed, keys)
+        super().__init__(names, seed, keys, policy)
 
     def hang_up(self, node: Node) -> None:
         """Nobody reads the answers to what this process had asked."""
@@ -91,7 +100,7 @@ class Network(Nodes):
     def policy_for(self, receiver: Node, sender: str) -> Policy:
         """What a node takes from another: the one place where the simulator makes a policy."""
         scope = self.inn.get((sender, receiver.name[0]), EVERYTHING)
-        return Policy(scope, ANYBODY)
+        return Policy(scope, ANYBODY if receiver.ring is None else receiver.ring.trust)
 
     def push(self, sender: str, receiver: str, how: str = "ok") -> None:
         p, q = self.nodes[sender], self.nodes[receiver]

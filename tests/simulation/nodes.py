@@ -17,8 +17,10 @@ from sync.draft import Fields
 from sync.engine import Engine
 from sync.ids import memory_id
 from sync.link import LinkFields
-from sync.version import Key
+from sync.trust import KeyPolicy
+from sync.version import Key, Version
 from tests.simulation.byzantine import Byzantine
+from tests.simulation.keyrings import Keyrings, Ring, Signers
 from tests.simulation.misfortunes import Backup
 from tests.simulation.oracle import Oracle, SimStore
 
@@ -42,31 +44,50 @@ class Node:
     backups: list[Backup] = field(default_factory=list)
     view: dict[str, tuple[str | None, str]] = field(default_factory=dict)
     wanted: dict[str, frozenset[bytes]] = field(default_factory=dict)
+    ring: Ring | None = None
+    """None where anybody is believed."""
 
     @property
     def life(self) -> str:
         return self.store.lives()[-1].actor
 
+    @property
+    def the_ring(self) -> Ring:
+        assert self.ring is not None, "no history of keyrings"
+        return self.ring
+
 
 class Nodes:
-    """Nodes without a network, under one clock and one source of chance."""
+    """Nodes without a network, under one clock and one source of chance.
 
-    def __init__(self, names: str, seed: int, keys: Keychain | None) -> None:
+    `policy`: each has a keyring, empty at first, and takes nothing unsigned.
+    """
+
+    def __init__(self, names: str, seed: int, keys: Keychain | None, policy: KeyPolicy | None) -> None:
         self.now = START
         self.random = random.Random(seed)
         self.keys = keys or Nobody()
-        self.oracle = Oracle()
+        self.keyrings = Keyrings(policy) if policy is not None else None
+        self.signers: dict[str, Signers] = {}
+        self.oracle = Oracle(self.admits)
         self.liar = Byzantine()
         with self.oracle.watching():
             self.nodes = {name: self._born(name) for name in names}
 
     def _born(self, name: str) -> Node:
-        node = Node(name, f"cert-{name}", SimStore(), self.new_engine(name))
+        node = Node(name, f"cert-{name}", SimStore(name), self.new_engine(name))
+        node.ring = Ring(self.keyrings.policy) if self.keyrings is not None else None
         self.begin(node, lives.START)
         return node
 
     def new_engine(self, name: str) -> Engine:
-        return Engine(f"node:{name}", self.random.randbytes, self.keys)
+        keys = self.keys if self.keyrings is None else self.signers.setdefault(name, Signers())
+        return Engine(f"node:{name}", self.random.randbytes, keys)
+
+    def admits(self, name: str, version: Version) -> bool:
+        """Whether a node's operator would take this from a peer."""
+        ring = self.nodes[name].ring if name in self.nodes else None
+        return ring is None or ring.admits(version)
 
     def begin(self, node: Node, reason: str) -> None:
         node.store.transaction(node.engine.begin_life, self.clock(node), reason)

@@ -11,7 +11,8 @@ from typing import Any
 from sync import lives, moment, writes
 from sync.attest import Keychain
 from sync.draft import Fields
-from tests.simulation import byzantine, misfortunes
+from sync.trust import KeyPolicy
+from tests.simulation import byzantine, keyrings, misfortunes
 from tests.simulation.network import Network
 from tests.simulation.nodes import SECOND
 from tests.simulation.oracle import Fault
@@ -26,10 +27,19 @@ class World(Network):
     """`page_limit` keys a page and `slice_size` versions a transaction: small, so that every seam is crossed."""
 
     def __init__(
-        self, topology: str, *, page_limit: int = 1, slice_size: int = 1, seed: int = 1, keys: Keychain | None = None
+        self,
+        topology: str,
+        *,
+        page_limit: int = 1,
+        slice_size: int = 1,
+        seed: int = 1,
+        keys: Keychain | None = None,
+        policy: KeyPolicy | None = None,
     ) -> None:
         names, links = TOPOLOGIES[topology]
-        super().__init__(names, links, page_limit=page_limit, slice_size=slice_size, seed=seed, keys=keys)
+        super().__init__(
+            names, links, page_limit=page_limit, slice_size=slice_size, seed=seed, keys=keys, policy=policy
+        )
 
     def _one_of(self, name: str) -> str:
         """A node, or its clone."""
@@ -55,6 +65,7 @@ class World(Network):
             while self.queue:
                 self._arrive(self.queue.pop(0), answered=False)
             self.cut_links.clear()
+            self._agree()
             self.now += 1_000 * SECOND
             for node in self.nodes.values():
                 node.offset = 0
@@ -77,28 +88,28 @@ class World(Network):
                     return True
         return False
 
+    def _agree(self) -> None:
+        """All operators come to have the same keyring."""
+        if self.keyrings is not None:
+            common = self.keyrings.common([node.the_ring for node in self.nodes.values()])
+            for node in self.nodes.values():
+                node.ring = common
+
     def _state(self) -> object:
         return [(n.store.position(), n.life, n.store.peers(), len(n.store.waiting_all())) for n in self.nodes.values()]
 
     def faults(self) -> list[Fault]:
         """What the oracle finds broken now."""
         stores = {name: node.store for name, node in self.nodes.items()}
-        found = self.oracle.faults(stores, self._reaching, alike=not self.out and not self.inn)
+        links = [(p, q) for p, q, _ in self.links]
+        found = self.oracle.faults(stores, links, self._lets_through, alike=not self.out and not self.inn)
         horizon = moment.text(self.now + writes.SKEW_BOUND)
         return found + [Fault("future", name) for name, store in stores.items() if store.own_after(horizon)]
 
-    def _reaching(self, name: str, namespace: str) -> set[str]:
-        seen, todo = {name}, [name]
-        while todo:
-            q = todo.pop()
-            for p, other, _ in self.links:
-                if other != q or p in seen:
-                    continue
-                scopes = [table.get((p[0], q[0])) for table in (self.out, self.inn)]
-                if all(scope is None or scope.allows(namespace) for scope in scopes):
-                    seen.add(p)
-                    todo.append(p)
-        return seen
+    def _lets_through(self, sender: str, receiver: str, namespace: str) -> bool:
+        """Whether scopes let a namespace from one node to the next."""
+        scopes = [table.get((sender[0], receiver[0])) for table in (self.out, self.inn)]
+        return all(scope is None or scope.allows(namespace) for scope in scopes)
 
 
 def _deliver(world: World, which: int) -> None:
@@ -127,6 +138,10 @@ TABLE: dict[str, Callable[..., None]] = {
     "forge": byzantine.forge,
     "lie": byzantine.lie,
     "clone": misfortunes.clone,
+    "enrol": keyrings.enrol,
+    "strike": keyrings.strike,
+    "revoke": keyrings.revoke,
+    "rotate": keyrings.rotate,
     "wait": lambda w, seconds: setattr(w, "now", w.now + seconds * SECOND),
 }
 
