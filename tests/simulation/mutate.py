@@ -173,6 +173,8 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
         (
             (mutations.the_feed_sends_winners_only, QUIET),
             (mutations.a_key_keeps_its_first_number, QUIET),
+            (mutations.what_a_page_has_no_room_for_counts_as_sent, QUIET),
+            (mutations.what_is_larger_than_a_page_is_not_sent, QUIET),
             (mutations.the_digest_forgets_nothing, QUIET),
         ),
     ),

@@ -280,6 +280,29 @@ def the_feed_sends_winners_only(patch: Patch) -> None:
     patch.setattr(SimStore, "page", page)
 
 
+def what_a_page_has_no_room_for_counts_as_sent(patch: Patch) -> None:
+    """A page that is cut by its bytes covers the feed as far as its number of keys would have reached."""
+    true = SimStore.page
+
+    def page(self: Any, request: Any) -> Any:
+        return replace(true(self, request), last=true(self, replace(request, max_bytes=2**40)).last)
+
+    patch.setattr(SimStore, "page", page)
+
+
+def what_is_larger_than_a_page_is_not_sent(patch: Patch) -> None:
+    """A key of more bytes than a page may have waits for a page that has room."""
+    true = SimStore.page
+
+    def page(self: Any, request: Any) -> Any:
+        found = true(self, request)
+        if sum(map(len, (found.memories, found.tombstones, found.links))) <= request.max_bytes:
+            return found
+        return replace(found, memories=b"", tombstones=b"", links=b"", count=0, offers=b"", last=request.after)
+
+    patch.setattr(SimStore, "page", page)
+
+
 def a_key_keeps_its_first_number(patch: Patch) -> None:
     """A changed record stays where it was in the feed, behind cursors that have passed it."""
     true = SimStore.put

@@ -34,7 +34,7 @@ class Message:
 
 
 class Network(Nodes):
-    """Nodes that talk. `page_limit` keys a page and `slice_size` versions a transaction."""
+    """Nodes that talk. `page_limit` keys or `page_bytes` of documents a page, `slice_size` versions a transaction."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Network(Nodes):
         links: Sequence[Link],
         *,
         page_limit: int,
+        page_bytes: int,
         slice_size: int,
         seed: int,
         keys: Keychain | None,
@@ -49,6 +50,7 @@ class Network(Nodes):
     ) -> None:
         self.links = list(links)
         self.page_limit = page_limit
+        self.page_bytes = page_bytes
         self.slice_size = slice_size
         self.alarms: list[str] = []
         self.notes: list[Alarm] = []
@@ -77,7 +79,7 @@ class Network(Nodes):
             self._outbound(sender, receiver),
             self._policy(sender, receiver),
             self.page_limit,
-            10_000,
+            self.page_bytes,
             push,
             sender.wanted.get(receiver.name, frozenset()) if push else frozenset(),
         )

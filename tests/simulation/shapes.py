@@ -21,6 +21,8 @@ from tests.simulation.oracle import Fault
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import Op
 
+PAGES = (world.PAGE_BYTES, world.PAGE_BYTES, 1, 900, 1_800)
+"""Bytes of documents in a page: more than there are, none, one memory and a part, three; a key goes whole."""
 VERIFIED = 4_096
 """Signatures whose verification is remembered, by key, text and signature."""
 
@@ -98,7 +100,8 @@ def drawn(shape: Shape, seed: str) -> History:
     topology = rng.choice(list(shape.topologies))
     ops = [*shape.begin, *history(rng, topology, rng.randint(shape.shortest, shape.longest), shape.faults, shape.usual)]
     options: dict[str, Any] = {
-        "page_limit": rng.choice((1, 1, 2, 3)),
+        "page_limit": rng.choice((1, 1, 2, 3, 20)),
+        "page_bytes": rng.choice(PAGES),
         "slice_size": rng.choice((1, 1, 2)),
         "seed": rng.randrange(999),
     }

@@ -18,19 +18,22 @@ from tests.simulation.nodes import SECOND
 from tests.simulation.oracle import Fault
 from tests.simulation.topologies import TOPOLOGIES
 
+PAGE_BYTES = 10_000
+"""Of documents in a page that is not cut by them."""
 Op = tuple[Any, ...]
 STEPS = (SECOND // 10, SECOND // 10, SECOND)
 """Between two operations: less than a receiver waits for what it asked for, or more."""
 
 
 class World(Network):
-    """`page_limit` keys a page and `slice_size` versions a transaction: small, so that every seam is crossed."""
+    """`page_limit` keys or `page_bytes` a page, `slice_size` versions a transaction: small, so that all seams show."""
 
     def __init__(
         self,
         topology: str,
         *,
         page_limit: int = 1,
+        page_bytes: int = PAGE_BYTES,
         slice_size: int = 1,
         seed: int = 1,
         keys: Keychain | None = None,
@@ -38,7 +41,14 @@ class World(Network):
     ) -> None:
         names, links = TOPOLOGIES[topology]
         super().__init__(
-            names, links, page_limit=page_limit, slice_size=slice_size, seed=seed, keys=keys, policy=policy
+            names,
+            links,
+            page_limit=page_limit,
+            page_bytes=page_bytes,
+            slice_size=slice_size,
+            seed=seed,
+            keys=keys,
+            policy=policy,
         )
 
     def _one_of(self, name: str) -> str:
