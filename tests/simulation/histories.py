@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tests.simulation import byzantine
 from tests.simulation.keyrings import LIAR
+from tests.simulation.nodes import CHOICES
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import Op
 
@@ -14,7 +15,14 @@ LIES = [name for name in byzantine.LIES if name != "flood"] * 2 + ["flood"]
 """A flood costs as much as ten other lies."""
 LINKS = ["link", "link", "unlink"]
 USUAL = (
-    ["write"] * 6 + ["delete"] * 2 + ["move", "rename"] + LINKS + ["push"] * 5 + ["pull"] * 5 + ["deliver"] * 3
+    ["write"] * 6
+    + ["delete"] * 2
+    + ["move", "rename"]
+    + LINKS
+    + ["resolve"] * 2
+    + ["push"] * 5
+    + ["pull"] * 5
+    + ["deliver"] * 3
 )  # the mixture of a history in which nothing but the network fails
 
 
@@ -41,6 +49,8 @@ def history(
                 ops.append((kind, name, (namespace, title), target, rng.random() < 0.3))
             case "unlink":
                 ops.append((kind, name, rng.randrange(4)))
+            case "resolve":
+                ops.append((kind, name, rng.randrange(4), rng.choice(list(CHOICES)), rng.random() < 0.5))
             case "push" | "pull":
                 kind = kind if kind in by else by[0]
                 ops.append((kind, p, q, rng.choice(PUSHES if kind == "push" else PULLS)))

@@ -71,7 +71,7 @@ def clone(world: World, name: str) -> None:
         return
     store = cast("SimStore", node.store.copy())
     store.owner = twin
-    world.nodes[twin] = replace(node, name=twin, store=store, backups=[])
+    world.nodes[twin] = replace(node, name=twin, store=store, backups=[], looked={})
     world.links += [(twin, q, by) for p, q, by in world.links if p == name]
     world.links += [(p, twin, by) for p, q, by in world.links if q == name]
     world.restart(node)

@@ -50,6 +50,7 @@ QUIET = Shape()
 RESTORED = Shape(("backup", "restore") * 2, ("pair", "pair, push only", "pair, pull only"), usual=PLAIN)
 ROLLED = Shape(("backup", "rollback") * 3, ("pair", "pair, push only", "pair, pull only"), usual=PLAIN)
 SCOPED = Shape(("scope",) * 4, ("pair", "pair, push only", "pair, pull only"), signed=0)
+SETTLED = Shape((), ("pair", "triangle"), signed=0, usual=("write", "push", "resolve", "resolve"))
 SKEWED = Shape(("skew", "skew", "wait"), signed=0)
 WAITED = Shape(
     ("scope",) * 4 + ("wait",) * 6, ("pair, push only",), signed=0, usual=("push",),
@@ -91,6 +92,13 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (mutations.a_newer_tombstone_beats_a_memory, QUIET),
             (mutations.one_content_is_one_version, SKEWED),
             (mutations.the_greatest_are_kept, LIARS),
+        ),
+    ),
+    "settling": (
+        "how a conflict ends",
+        (
+            (mutations.what_was_not_seen_is_settled_too, SETTLED),
+            (mutations.settling_keeps_what_it_lets_go_of, QUIET),
         ),
     ),
     "clock": (

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sync import attest, batch, feed, lives, merge, receive, serve, writes
+import pytest
+
+from sync import attest, batch, feed, lives, merge, receive, serve, settle, writes
 from sync import clock as clocks
 from sync.asked import Asked
 from sync.merge import Added
@@ -124,6 +126,28 @@ def one_content_is_one_version(patch: Patch) -> None:
 def the_greatest_are_kept(patch: Patch) -> None:
     """More than 32 versions of a key: the greatest stay, and nobody settles."""
     _merged(patch, lambda added, _incoming: replace(added, kept=added.kept[: merge.MAX_KEPT]))
+
+
+def what_was_not_seen_is_settled_too(patch: Patch) -> None:
+    """Whoever settles a conflict lets go of what arrived since they looked."""
+    true = settle.settle
+
+    def settling(some: Any, key: Any, choice: Any, _seen: Any, *rest: Any) -> Any:
+        return true(some, key, choice, {one.version.tag for one in some.kept(key)}, *rest)
+
+    patch.setattr(settle, "settle", settling)
+
+
+def settling_keeps_what_it_lets_go_of(patch: Patch) -> None:
+    """A word that settles a conflict has seen only what it chose."""
+    true = settle.settle
+
+    def settling(some: Any, *rest: Any) -> Any:
+        with pytest.MonkeyPatch.context() as meanwhile:
+            only_the_winners_clock_is_joined(meanwhile)
+            return true(some, *rest)
+
+    patch.setattr(settle, "settle", settling)
 
 
 def no_clocks_are_joined(patch: Patch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from sync.draft import Fields
 from sync.engine import Engine
 from sync.ids import memory_id
 from sync.link import LinkFields
+from sync.settle import Choice, Delete, Keep, Replace
 from sync.trust import KeyPolicy
 from sync.version import Key, Version
 from tests.simulation.byzantine import Byzantine
@@ -26,6 +27,14 @@ from tests.simulation.oracle import Oracle, SimStore
 
 SECOND = 1_000_000
 START = 1_800_000_000 * SECOND
+
+CHOICES: dict[str, Callable[[Sequence[Version], str], Choice]] = {
+    "winner": lambda _found, _text: Keep(),
+    "other": lambda found, _text: Keep(found[-1].tag),
+    "delete": lambda _found, _text: Delete(),
+    "replace": lambda found, text: Replace(text) if any(one.kind == "m" for one in found) else Delete(),
+}
+"""How a conflict may be settled: by what is kept, the winner first, and some new text."""
 
 
 class DiedError(Exception):
@@ -44,6 +53,8 @@ class Node:
     backups: list[Backup] = field(default_factory=list)
     view: dict[str, tuple[str | None, str]] = field(default_factory=dict)
     wanted: dict[str, frozenset[bytes]] = field(default_factory=dict)
+    looked: dict[Key, frozenset[bytes]] = field(default_factory=dict)
+    """Conflicts as they were shown to somebody who thinks about them."""
     ring: Ring | None = None
     """None where anybody is believed."""
 
@@ -175,3 +186,25 @@ class Nodes:
         if keys:
             key = keys[which % len(keys)]
             node.store.transaction(node.engine.unlink, (key,), f"agent:{name}", self.clock(node))
+
+    def resolve(self, name: str, which: int, how: str, at_once: bool) -> None:
+        """Settle a conflict, as `ai-memory conflicts resolve` does; `how` is one of `CHOICES`.
+
+        Not `at_once`: somebody looks at it now, and settles it by what they saw when this is asked for again.
+        """
+        node = self.nodes[name]
+        conflicts = {key: some for key, some in sorted(node.store.everything().items()) if len(some) > 1}
+        if not conflicts:
+            return
+        key = list(conflicts)[which % len(conflicts)]
+        found = [one.version for one in conflicts[key]]
+        tags = frozenset(version.tag for version in found)
+        if not at_once and key not in node.looked:
+            node.looked[key] = tags
+            return
+        seen = tags if at_once else node.looked.pop(key)
+        self.before_write(node)
+        choice = CHOICES[how](found, f"{name} settled at {self.now} {self.random.random()}")
+        node.store.transaction(node.engine.resolve, key, choice, seen, f"agent:{name}", self.clock(node))
+        left = frozenset(one.version.tag for one in node.store.everything()[key])
+        self.oracle.settled(name, found[0], tags, seen, left)

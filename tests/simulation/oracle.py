@@ -4,7 +4,7 @@ After healing, what each node keeps must be exactly the maximal elements of all 
 at a clock of the protocol: what a write replaced is seen in the store, at the moment when it happens.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,8 @@ from sync.version import Key, Version
 class Fault:
     """A broken promise.
 
-    `kind`: lost, undead, diverged, digests, reissued, forged, untrusted, stripped, twins, winner, future, restless or
-    raised.
+    `kind`: lost, undead, diverged, digests, reissued, forged, untrusted, stripped, twins, winner, unsettled, unseen,
+    future, restless or raised.
     """
 
     kind: str
@@ -113,6 +113,13 @@ class Oracle:
         self._written(version, seen)
         self.forged.add(version.tag)
 
+    def settled(self, node: str, winner: Version, kept: Set[bytes], seen: Set[bytes], left: Set[bytes]) -> None:
+        """Somebody settled a conflict: what was kept, what they had seen, and what is left."""
+        if seen == kept and (len(left) != 1 or left <= kept):
+            self._note(Fault("unsettled", f"{node} still has {len(left)} of {shown(winner)}"))
+        if seen != kept and left != kept:
+            self._note(Fault("unseen", f"{node} let go of {shown(winner)}, which nobody had seen in this conflict"))
+
     def restored(self, store: SimStore, old: SimStore) -> None:
         """`old` is about to take the place of `store`."""
         self.orphans |= store.written - old.written
@@ -140,7 +147,7 @@ class Oracle:
         refused = self._refused(stores)
         silenced = self.orphans | refused | self._under(refused)
         excused = self.forged | waits | {tag for tag in silenced if self.versions[tag].key in lied_about}
-        come = self._come(stores, links, lets_through, refused)
+        come = self._come(stores, links, lets_through, refused, kept)
         found = [*self.at_once, *self._stripped(stores), *_misordered(stores)]
         for name in stores:
             known = come[name]
@@ -153,7 +160,7 @@ class Oracle:
                             f"{name} keeps one of {shown(self.versions[one])} and {shown(self.versions[other])}",
                         )
                     )
-            unanswered = {self.versions[tag].key for tag in known & refused if self._carries_a_lie(tag)}
+            unanswered = self._unanswered(stores[name], refused)
             for tag in known - dead - kept[name] - excused:
                 if self.versions[tag].key not in unanswered:
                     found.append(Fault("lost", f"{name} lacks {shown(self.versions[tag])}"))
@@ -187,9 +194,13 @@ class Oracle:
         """What these truly replaced."""
         return frozenset[bytes]().union(*(self.ancestors[tag] for tag in tags))
 
-    def _carries_a_lie(self, tag: bytes) -> bool:
-        """It is one, or was written by somebody who had read one; its clock says so on."""
-        return tag in self.forged or not self.forged.isdisjoint(self.ancestors[tag])
+    def _unanswered(self, store: SimStore, refused: frozenset[bytes]) -> set[Key]:
+        """Keys of which a node has a lie, or what was written by somebody who had read one, and nobody reads that."""
+        return {
+            self.versions[tag].key
+            for tag in store.known & refused
+            if tag in self.forged or not self.forged.isdisjoint(self.ancestors[tag])
+        }
 
     def _come(
         self,
@@ -197,20 +208,26 @@ class Oracle:
         links: Sequence[tuple[str, str]],
         lets_through: Callable[[str, str, str], bool],
         refused: frozenset[bytes],
+        kept: Mapping[str, Set[bytes]],
     ) -> dict[str, frozenset[bytes]]:
         """What reached each node, or has to reach it.
 
+        What a lie hides at a node that nobody answers is not sent by it.
         A version that others refuse goes nowhere, nor does what it replaced where it was taken: it is kept no more.
         """
         come = {name: set(store.known) for name, store in stores.items()}
         stay = {name: refused | self._under(store.known & refused) for name, store in stores.items()}
+        hidden = {name: self._unanswered(store, refused) for name, store in stores.items()}
         allowed: dict[tuple[str, str, str], bool] = {}
         moved = True
         while moved:
             moved = False
             for p, q in links:
                 for tag in come[p] - come[q] - stay[p]:
-                    hop = (p, q, self.versions[tag].namespace)
+                    key = self.versions[tag].key
+                    if key in hidden[p] and tag not in kept[p]:
+                        continue
+                    hop = (p, q, key[0])
                     if hop not in allowed:
                         allowed[hop] = lets_through(*hop)
                     if allowed[hop]:

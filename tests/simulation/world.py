@@ -58,7 +58,7 @@ class World(Network):
 
     def do(self, op: Op) -> None:
         kind, *rest = op
-        if kind in ("write", "delete", "link", "unlink", "push", "pull", "crash"):
+        if kind in ("write", "delete", "link", "unlink", "resolve", "push", "pull", "crash"):
             rest = [self._one_of(one) if one in self.nodes else one for one in rest]
         with self.oracle.watching():
             TABLE[kind](self, *rest)
@@ -101,6 +101,8 @@ class World(Network):
     def _agree(self) -> None:
         """All operators come to have the same keyring."""
         if self.keyrings is not None:
+            for agent in (agent for name in self.nodes for agent in keyrings.agents(name)):
+                self.keyrings.of(agent)
             common = self.keyrings.common([node.the_ring for node in self.nodes.values()])
             for node in self.nodes.values():
                 node.ring = common
@@ -132,6 +134,7 @@ TABLE: dict[str, Callable[..., None]] = {
     "delete": World.delete,
     "link": World.link,
     "unlink": World.unlink,
+    "resolve": World.resolve,
     "rename": lambda w, n, ns, t, new: w.change(n, ns, t, Fields(title=new)),
     "move": lambda w, n, ns, t, new: w.change(n, ns, t, Fields(namespace=new)),
     "push": World.push,

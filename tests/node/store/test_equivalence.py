@@ -35,7 +35,7 @@ from tests.simulation.oracle import SimStore
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import World
 
-HISTORIES = 14
+HISTORIES = 18
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
 FAULTS = ("restart", "restart", "skew", "cut", "mend", "scope", "forge", "wait")
 START = moment.text(BEGINNING)
