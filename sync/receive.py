@@ -197,7 +197,10 @@ class Receiver:
         )  # fmt: skip
 
     def due(self, policy_of: PolicyOf, limit: int) -> Taken:
-        """Judge again what waited until now, by today's rules. It has no giver (protocol section 4, *Time*)."""
+        """Judge again what waited until now, by today's rules. It has no giver (protocol section 4, *Time*).
+
+        What is refused is here no more, and the cursors have passed it: all are forgotten, so that it is sent again.
+        """
         waiting = self._ledger.waiting_due(self._horizon, limit)
         self._batch.load(one.version.key for one in waiting)
         if waiting:
@@ -211,6 +214,9 @@ class Receiver:
                 refused.append(why)
             else:
                 applied += self.accept(one.peer, one.version, 0, rollback_allowed=False)
+        if refused:
+            # Not that peer's alone: whoever else sent it was told that it waits, and other rules may hold for them.
+            forget_cursors(self._ledger)
         self._batch.commit()
         noop = len(waiting) - applied - len(refused)
         life = self._batch.life.actor

@@ -12,7 +12,7 @@ from sync.engine import Engine
 from sync.merge import Added
 from sync.ports import Giver, Kept
 from sync.receive import Page, Receiver
-from tests.simulation import world
+from tests.simulation import network
 from tests.simulation.world import World
 
 Patch = pytest.MonkeyPatch
@@ -89,7 +89,7 @@ def scope_changes_go_unnoticed(patch: Patch) -> None:
         )
 
     patch.setattr(receive, "current_cursor", current_cursor)
-    patch.setattr(world, "current_cursor", current_cursor)
+    patch.setattr(network, "current_cursor", current_cursor)
 
 
 def one_life_for_ever(patch: Patch) -> None:
@@ -171,3 +171,15 @@ def full_waiting_table_is_ignored(patch: Patch) -> None:
         return set_aside(self, peer, version, 0, full)[0], False
 
     patch.setattr(Receiver, "_set_aside", setting_aside)
+
+
+def what_was_refused_when_due_is_not_asked_for_again(patch: Patch) -> None:
+    """What waited and is refused when it is due leaves the cursors where they are: behind it."""
+    true = Receiver.due
+
+    def due(self: Any, policy_of: Any, limit: int) -> Any:
+        with pytest.MonkeyPatch.context() as meanwhile:
+            meanwhile.setattr(receive, "forget_cursors", lambda _ledger: None)
+            return true(self, policy_of, limit)
+
+    patch.setattr(Receiver, "due", due)

@@ -28,7 +28,8 @@ from sync.serve import Ask, Cut, RolledBack
 from sync.version import Key, Kind, Version
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Node, World
+    from tests.simulation.nodes import Node
+    from tests.simulation.world import World
 
 LIAR = "f" * 16
 """The life that it says it has."""
@@ -166,6 +167,9 @@ def _strip(on: Occasion) -> None:
         return
     doc, made = _opened(version)
     del made["key"], made["sig"]
+    if on.world.keyrings is not None:
+        _refusable(on, doc, version)
+        return
     for copy in _decoded(_encode(doc), version.kind):
         if copy.tag not in on.world.oracle.versions:
             on.world.oracle.forgery(copy, [version.tag] if version.tag in on.world.oracle.versions else [])
@@ -255,8 +259,10 @@ def _impersonate(on: Occasion) -> None:
     agent = attest.writer_of(version)[0]
     false = attest.KeyPair(agent, pair(AGENT).key, pair(AGENT).seed)
     made = _version(on, {LIAR: on.world.random.randrange(1, 2**40)}, author=false)
-    on.world.oracle.forgery(made, ())
-    _push(on, [made.doc])
+    listed = on.world.keyrings is not None and on.world.keyrings.policy == "enrolled"
+    if not listed:
+        on.world.oracle.forgery(made, ())
+    _push(on, [made.doc], false=listed)
 
 
 def _garbage(on: Occasion) -> None:

@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 
 from tests.simulation import byzantine
+from tests.simulation.keyrings import LIAR
+from tests.simulation.nodes import CHOICES
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import Op
 
@@ -13,7 +15,14 @@ LIES = [name for name in byzantine.LIES if name != "flood"] * 2 + ["flood"]
 """A flood costs as much as ten other lies."""
 LINKS = ["link", "link", "unlink"]
 USUAL = (
-    ["write"] * 6 + ["delete"] * 2 + ["move", "rename"] + LINKS + ["push"] * 5 + ["pull"] * 5 + ["deliver"] * 3
+    ["write"] * 6
+    + ["delete"] * 2
+    + ["move", "rename"]
+    + LINKS
+    + ["resolve"] * 2
+    + ["push"] * 5
+    + ["pull"] * 5
+    + ["deliver"] * 3
 )  # the mixture of a history in which nothing but the network fails
 
 
@@ -40,6 +49,8 @@ def history(
                 ops.append((kind, name, (namespace, title), target, rng.random() < 0.3))
             case "unlink":
                 ops.append((kind, name, rng.randrange(4)))
+            case "resolve":
+                ops.append((kind, name, rng.randrange(4), rng.choice(list(CHOICES)), rng.random() < 0.5))
             case "push" | "pull":
                 kind = kind if kind in by else by[0]
                 ops.append((kind, p, q, rng.choice(PUSHES if kind == "push" else PULLS)))
@@ -61,8 +72,21 @@ def history(
             case "lie":
                 what, ahead, has_seen = rng.choice(LIES), rng.choice((-1, 0, 1, 2, 50)), rng.random() < 0.5
                 ops.append((kind, what, name, rng.choice(names), namespace, title, ahead, has_seen))
+            case "enrol":
+                whose = rng.choice((*names, LIAR) if "lie" in faults else names)
+                ops.append((kind, name, whose, rng.random() < 0.3))
+            case "strike":
+                ops.append((kind, name, rng.choice(names)))
+            case "revoke":
+                ops.append((kind, name, rng.choice(names), rng.choice((-20, -2, 0, None, None))))
             case "wait":
                 ops.append((kind, rng.choice((10, 400, 4_000))))
             case _:
                 ops.append((kind, name))
     return ops
+
+
+def enrolments(rng: random.Random, topology: str, faults: Sequence[str]) -> list[Op]:
+    """What stands in each node's keyring at first: most of all agents."""
+    names = TOPOLOGIES[topology][0] + (LIAR if "lie" in faults else "")
+    return [("enrol", at, "".join(one for one in names if rng.random() < 0.7), False) for at in TOPOLOGIES[topology][0]]

@@ -6,11 +6,13 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from sync.attest import KeyPair
 from sync.engine import Engine
 from sync.scope import Globs
 from tests.simulation.oracle import SimStore
 
 if TYPE_CHECKING:
+    from tests.simulation.keyrings import Ring
     from tests.simulation.world import World
 
 
@@ -22,13 +24,16 @@ class Backup:
     engine: Engine
     view: dict[str, tuple[str | None, str]]
     wanted: dict[str, frozenset[bytes]]
+    signers: dict[str, KeyPair]
+    ring: Ring | None
 
 
 def back_up(world: World, name: str) -> None:
     """Only the last three are kept."""
     node = world.nodes[name]
     store = cast("SimStore", node.store.copy())
-    backup = Backup(store, copy.deepcopy(node.engine), dict(node.view), dict(node.wanted))
+    signers = dict(world.signers[name].current) if name in world.signers else {}
+    backup = Backup(store, copy.deepcopy(node.engine), dict(node.view), dict(node.wanted), signers, node.ring)
     node.backups = [*node.backups[-2:], backup]
 
 
@@ -44,6 +49,8 @@ def restore(world: World, name: str, how: str, which: int) -> None:
     old = node.backups[which % len(node.backups)]
     world.oracle.restored(node.store, old.store)
     node.store.restore(old.store)
+    if name in world.signers:
+        world.signers[name].current = dict(old.signers)
     if how == "cold":
         world.restart(node)
         return
@@ -54,6 +61,7 @@ def restore(world: World, name: str, how: str, which: int) -> None:
         world.notice(node)
     else:
         node.engine, node.view, node.wanted = copy.deepcopy(old.engine), dict(old.view), dict(old.wanted)
+        node.ring = old.ring
 
 
 def clone(world: World, name: str) -> None:
@@ -62,7 +70,8 @@ def clone(world: World, name: str) -> None:
     if twin in world.nodes:
         return
     store = cast("SimStore", node.store.copy())
-    world.nodes[twin] = replace(node, name=twin, store=store, backups=[])
+    store.owner = twin
+    world.nodes[twin] = replace(node, name=twin, store=store, backups=[], looked={})
     world.links += [(twin, q, by) for p, q, by in world.links if p == name]
     world.links += [(p, twin, by) for p, q, by in world.links if q == name]
     world.restart(node)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.simulation import breakages, mutations
+from tests.simulation import breakages, distrust, mutations
 from tests.simulation.breakages import Patch
 from tests.simulation.scale import write
-from tests.simulation.shapes import BYZANTINE, Shape, play, verified_once
+from tests.simulation.shapes import BYZANTINE, SHAPES, Shape, play, verified_once
 
 MOST = 10_000
 """Histories within which each has to be found."""
@@ -50,7 +50,12 @@ QUIET = Shape()
 RESTORED = Shape(("backup", "restore") * 2, ("pair", "pair, push only", "pair, pull only"), usual=PLAIN)
 ROLLED = Shape(("backup", "rollback") * 3, ("pair", "pair, push only", "pair, pull only"), usual=PLAIN)
 SCOPED = Shape(("scope",) * 4, ("pair", "pair, push only", "pair, pull only"), signed=0)
+SETTLED = Shape((), ("pair", "triangle"), signed=0, usual=("write", "push", "resolve", "resolve"))
 SKEWED = Shape(("skew", "skew", "wait"), signed=0)
+WAITED = Shape(
+    ("scope",) * 4 + ("wait",) * 6, ("pair, push only",), signed=0, usual=("push",),
+    begin=(("skew", "A", 400), ("write", "A", "b", "x"), ("push", "A", "B", "ok"), ("skew", "A", 0)),
+)  # fmt: skip
 FORGED = Shape(("forge", "forge"), signed=0)
 OVERGROWN = Shape(
     ("rollback",), ("chain",), signed=0, shortest=0, longest=6, usual=PLAIN,
@@ -63,6 +68,11 @@ OVERGROWN = Shape(
 BUILT_UPON = Shape(("forge",) * 4, ("pair, push only",), signed=0, usual=("write",) * 6 + ("push",) * 8)
 OFFERING = Shape(("lie",) * 8, ("chain, push only",), signed=1.0)
 LIARS = Shape(BYZANTINE * 2, signed=1.0)
+LISTED = SHAPES["keyrings"]
+LISTED_LIARS = SHAPES["keyrings with liars"]
+WAITED_LISTED = Shape(
+    ("skew", "wait", "revoke", "strike"), ("pair", "pair, push only"), signed=1.0, usual=PLAIN, policies=("enrolled",)
+)
 TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]] = {
     "merge": (
         "what is kept, and which version wins",
@@ -82,6 +92,13 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (mutations.a_newer_tombstone_beats_a_memory, QUIET),
             (mutations.one_content_is_one_version, SKEWED),
             (mutations.the_greatest_are_kept, LIARS),
+        ),
+    ),
+    "settling": (
+        "how a conflict ends",
+        (
+            (mutations.what_was_not_seen_is_settled_too, SETTLED),
+            (mutations.settling_keeps_what_it_lets_go_of, QUIET),
         ),
     ),
     "clock": (
@@ -106,6 +123,23 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (breakages.forged_claims_are_checked_once, BUILT_UPON),
             (mutations.what_a_lie_hides_is_not_written_again, FORGED),
             (mutations.no_life_begins_at_a_lie, FORGED),
+        ),
+    ),
+    "keyring": (
+        "whose word is taken",
+        (
+            (distrust.the_keyring_is_not_asked, LISTED),
+            (distrust.the_unsigned_are_believed, LISTED_LIARS),
+            (distrust.whose_a_key_is_is_not_looked_at, LISTED_LIARS),
+            (distrust.one_key_is_as_good_as_another, LISTED_LIARS),
+            (distrust.the_unknown_are_believed, LISTED),
+            (distrust.revocation_is_not_looked_at, LISTED),
+            (distrust.revocation_begins_a_moment_late, LISTED),
+            (distrust.a_revoked_key_signed_nothing, LISTED),
+            (distrust.an_agent_has_one_key, LISTED),
+            (distrust.what_was_refused_is_not_asked_for_again, LISTED),
+            (distrust.a_keyring_is_told_by_its_keys, LISTED),
+            (distrust.what_waited_is_believed, WAITED_LISTED),
         ),
     ),
     "cursor": (
@@ -139,6 +173,7 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (mutations.the_future_is_not_kept_aside, SKEWED),
             (mutations.the_future_is_believed, SKEWED),
             (mutations.what_waited_is_forgotten, SKEWED),
+            (breakages.what_was_refused_when_due_is_not_asked_for_again, WAITED),
         ),
     ),
     "feed": (
@@ -146,6 +181,8 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
         (
             (mutations.the_feed_sends_winners_only, QUIET),
             (mutations.a_key_keeps_its_first_number, QUIET),
+            (mutations.what_a_page_has_no_room_for_counts_as_sent, QUIET),
+            (mutations.what_is_larger_than_a_page_is_not_sent, QUIET),
             (mutations.the_digest_forgets_nothing, QUIET),
         ),
     ),

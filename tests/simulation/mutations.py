@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sync import attest, batch, feed, lives, merge, receive, serve, writes
+import pytest
+
+from sync import attest, batch, feed, lives, merge, receive, serve, settle, writes
 from sync import clock as clocks
 from sync.asked import Asked
 from sync.merge import Added
@@ -124,6 +126,28 @@ def one_content_is_one_version(patch: Patch) -> None:
 def the_greatest_are_kept(patch: Patch) -> None:
     """More than 32 versions of a key: the greatest stay, and nobody settles."""
     _merged(patch, lambda added, _incoming: replace(added, kept=added.kept[: merge.MAX_KEPT]))
+
+
+def what_was_not_seen_is_settled_too(patch: Patch) -> None:
+    """Whoever settles a conflict lets go of what arrived since they looked."""
+    true = settle.settle
+
+    def settling(some: Any, key: Any, choice: Any, _seen: Any, *rest: Any) -> Any:
+        return true(some, key, choice, {one.version.tag for one in some.kept(key)}, *rest)
+
+    patch.setattr(settle, "settle", settling)
+
+
+def settling_keeps_what_it_lets_go_of(patch: Patch) -> None:
+    """A word that settles a conflict has seen only what it chose."""
+    true = settle.settle
+
+    def settling(some: Any, *rest: Any) -> Any:
+        with pytest.MonkeyPatch.context() as meanwhile:
+            only_the_winners_clock_is_joined(meanwhile)
+            return true(some, *rest)
+
+    patch.setattr(settle, "settle", settling)
 
 
 def no_clocks_are_joined(patch: Patch) -> None:
@@ -276,6 +300,29 @@ def the_feed_sends_winners_only(patch: Patch) -> None:
             return true(self, request)
         finally:
             self._records = everything
+
+    patch.setattr(SimStore, "page", page)
+
+
+def what_a_page_has_no_room_for_counts_as_sent(patch: Patch) -> None:
+    """A page that is cut by its bytes covers the feed as far as its number of keys would have reached."""
+    true = SimStore.page
+
+    def page(self: Any, request: Any) -> Any:
+        return replace(true(self, request), last=true(self, replace(request, max_bytes=2**40)).last)
+
+    patch.setattr(SimStore, "page", page)
+
+
+def what_is_larger_than_a_page_is_not_sent(patch: Patch) -> None:
+    """A key of more bytes than a page may have waits for a page that has room."""
+    true = SimStore.page
+
+    def page(self: Any, request: Any) -> Any:
+        found = true(self, request)
+        if sum(map(len, (found.memories, found.tombstones, found.links))) <= request.max_bytes:
+            return found
+        return replace(found, memories=b"", tombstones=b"", links=b"", count=0, offers=b"", last=request.after)
 
     patch.setattr(SimStore, "page", page)
 

@@ -4,7 +4,7 @@ After healing, what each node keeps must be exactly the maximal elements of all 
 at a clock of the protocol: what a write replaced is seen in the store, at the moment when it happens.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,8 @@ from sync.version import Key, Version
 class Fault:
     """A broken promise.
 
-    `kind`: lost, undead, diverged, digests, reissued, forged, stripped, twins, winner, future, restless or raised.
+    `kind`: lost, undead, diverged, digests, reissued, forged, untrusted, stripped, twins, winner, unsettled, unseen,
+    future, restless or raised.
     """
 
     kind: str
@@ -30,8 +31,9 @@ class Fault:
 class SimStore(MemoryStore):
     """Also remembers, for the oracle, what it ever kept and what it wrote. A restore forgets, as a disk would."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str = "") -> None:
         super().__init__()
+        self.owner = owner
         self.known: frozenset[bytes] = frozenset()
         self.written: frozenset[bytes] = frozenset()
 
@@ -49,8 +51,9 @@ class SimStore(MemoryStore):
 
 @dataclass
 class Oracle:
-    """Everything by a version's tag."""
+    """Everything by a version's tag. `admits`: whether a node's operator would take a version from a peer."""
 
+    admits: Callable[[str, Version], bool] = lambda _node, _version: True
     versions: dict[bytes, Version] = field(default_factory=dict)
     ancestors: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
     forged: set[bytes] = field(default_factory=set)
@@ -80,6 +83,8 @@ class Oracle:
                 if one.giver is None and one.version.tag not in before:
                     self._written(one.version, gone)
                     store.written |= {one.version.tag}
+                elif one.version.tag not in before and not self.admits(store.owner, one.version):
+                    self._note(Fault("untrusted", f"{store.owner} took {shown(one.version)}"))
                 if one.version.doc in self.lies or one.version.tag not in self.versions:
                     self._note(Fault("forged", f"{shown(one.version)} was accepted"))
             store.known |= self.versions.keys() & after
@@ -108,14 +113,30 @@ class Oracle:
         self._written(version, seen)
         self.forged.add(version.tag)
 
+    def settled(self, node: str, winner: Version, kept: Set[bytes], seen: Set[bytes], left: Set[bytes]) -> None:
+        """Somebody settled a conflict: what was kept, what they had seen, and what is left."""
+        if seen == kept and (len(left) != 1 or left <= kept):
+            self._note(Fault("unsettled", f"{node} still has {len(left)} of {shown(winner)}"))
+        if seen != kept and left != kept:
+            self._note(Fault("unseen", f"{node} let go of {shown(winner)}, which nobody had seen in this conflict"))
+
     def restored(self, store: SimStore, old: SimStore) -> None:
         """`old` is about to take the place of `store`."""
         self.orphans |= store.written - old.written
 
     def faults(
-        self, stores: Mapping[str, SimStore], reaching: Callable[[str, str], set[str]], *, alike: bool
+        self,
+        stores: Mapping[str, SimStore],
+        links: Sequence[tuple[str, str]],
+        lets_through: Callable[[str, str, str], bool],
+        *,
+        alike: bool,
     ) -> list[Fault]:
-        """What is broken. `reaching`: from which nodes a namespace may come to a node. `alike`: no scopes anywhere."""
+        """What is broken, once all nodes have the same keyring.
+
+        `links`: from whom to whom. `lets_through`: whether from one node to the next a namespace may come. `alike`: no
+        scopes anywhere.
+        """
         kept = {
             name: {one.version.tag for some in store.everything().values() for one in some}
             for name, store in stores.items()
@@ -123,11 +144,14 @@ class Oracle:
         # What waits for its time is held, and told to the operator, though nobody reads it yet.
         waits = {one.version.tag for store in stores.values() for one in store.waiting_all()}
         lied_about = {self.versions[tag].key for tag in self.forged}
-        excused = self.forged | waits | {tag for tag in self.orphans if self.versions[tag].key in lied_about}
+        refused = self._refused(stores)
+        silenced = self.orphans | refused | self._under(refused)
+        excused = self.forged | waits | {tag for tag in silenced if self.versions[tag].key in lied_about}
+        come = self._come(stores, links, lets_through, refused, kept)
         found = [*self.at_once, *self._stripped(stores), *_misordered(stores)]
         for name in stores:
-            known = self._come_to(name, stores, reaching)
-            dead = frozenset[bytes]().union(*(self.ancestors[tag] for tag in known))
+            known = come[name]
+            dead = self._under(known)
             for one, other in self.twins:
                 if one in known and other in known and (one in kept[name]) != (other in kept[name]) and not waits:
                     found.append(
@@ -136,17 +160,20 @@ class Oracle:
                             f"{name} keeps one of {shown(self.versions[one])} and {shown(self.versions[other])}",
                         )
                     )
+            unanswered = self._unanswered(stores[name], refused)
             for tag in known - dead - kept[name] - excused:
-                found.append(Fault("lost", f"{name} lacks {shown(self.versions[tag])}"))
+                if self.versions[tag].key not in unanswered:
+                    found.append(Fault("lost", f"{name} lacks {shown(self.versions[tag])}"))
             for tag in kept[name] & dead:
                 if not any(tag in self.ancestors[one] for one in known & self.forged):
                     found.append(Fault("undead", f"{name} keeps {shown(self.versions[tag])}"))
         if alike and not waits:
             first, *others = stores
+            apart = {self.versions[tag].key for tag in refused}
             for name in others:
-                if _order(stores[name]) != _order(stores[first]):
+                if _order(stores[name], apart) != _order(stores[first], apart):
                     found.append(Fault("diverged", f"{first} and {name}"))
-                if stores[name].position().digest != stores[first].position().digest:
+                if not apart and stores[name].position().digest != stores[first].position().digest:
                     found.append(Fault("digests", f"{first} and {name}"))
         return found
 
@@ -158,24 +185,60 @@ class Oracle:
                     if self.stripped.get(one.version.tag) in store.known:
                         yield Fault("stripped", f"{name} keeps {shown(one.version)} though it had the signed one")
 
-    def _come_to(
-        self, name: str, stores: Mapping[str, SimStore], reaching: Callable[[str, str], set[str]]
-    ) -> frozenset[bytes]:
-        from_where: dict[str, set[str]] = {}
-        come: set[bytes] = set()
-        for other, store in stores.items():
-            for tag in store.known:
-                namespace = self.versions[tag].namespace
-                if namespace not in from_where:
-                    from_where[namespace] = reaching(name, namespace)
-                if other in from_where[namespace]:
-                    come.add(tag)
-        return frozenset(come)
+    def _refused(self, stores: Mapping[str, SimStore]) -> frozenset[bytes]:
+        """What is known somewhere, and nobody takes any more: its key was revoked."""
+        everything = frozenset[bytes]().union(*(store.known for store in stores.values()))
+        return frozenset(tag for tag in everything if not all(self.admits(name, self.versions[tag]) for name in stores))
+
+    def _under(self, tags: Iterable[bytes]) -> frozenset[bytes]:
+        """What these truly replaced."""
+        return frozenset[bytes]().union(*(self.ancestors[tag] for tag in tags))
+
+    def _unanswered(self, store: SimStore, refused: frozenset[bytes]) -> set[Key]:
+        """Keys of which a node has a lie, or what was written by somebody who had read one, and nobody reads that."""
+        return {
+            self.versions[tag].key
+            for tag in store.known & refused
+            if tag in self.forged or not self.forged.isdisjoint(self.ancestors[tag])
+        }
+
+    def _come(
+        self,
+        stores: Mapping[str, SimStore],
+        links: Sequence[tuple[str, str]],
+        lets_through: Callable[[str, str, str], bool],
+        refused: frozenset[bytes],
+        kept: Mapping[str, Set[bytes]],
+    ) -> dict[str, frozenset[bytes]]:
+        """What reached each node, or has to reach it.
+
+        What a lie hides at a node that nobody answers is not sent by it.
+        A version that others refuse goes nowhere, nor does what it replaced where it was taken: it is kept no more.
+        """
+        come = {name: set(store.known) for name, store in stores.items()}
+        stay = {name: refused | self._under(store.known & refused) for name, store in stores.items()}
+        hidden = {name: self._unanswered(store, refused) for name, store in stores.items()}
+        allowed: dict[tuple[str, str, str], bool] = {}
+        moved = True
+        while moved:
+            moved = False
+            for p, q in links:
+                for tag in come[p] - come[q] - stay[p]:
+                    key = self.versions[tag].key
+                    if key in hidden[p] and tag not in kept[p]:
+                        continue
+                    hop = (p, q, key[0])
+                    if hop not in allowed:
+                        allowed[hop] = lets_through(*hop)
+                    if allowed[hop]:
+                        come[q].add(tag)
+                        moved = True
+        return {name: frozenset(tags) for name, tags in come.items()}
 
 
-def _order(store: SimStore) -> dict[Key, tuple[bytes, ...]]:
-    """What is kept, the winner of each key first."""
-    return {key: tuple(one.version.tag for one in some) for key, some in store.everything().items()}
+def _order(store: SimStore, but: Collection[Key]) -> dict[Key, tuple[bytes, ...]]:
+    """What is kept of all keys but some, the winner of each first."""
+    return {key: tuple(one.version.tag for one in some) for key, some in store.everything().items() if key not in but}
 
 
 def _misordered(stores: Mapping[str, SimStore]) -> Iterator[Fault]:

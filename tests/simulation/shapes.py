@@ -14,12 +14,15 @@ from keys import Nobody, Signing
 
 from sync import ed25519
 from sync.attest import Keychain
+from sync.trust import KeyPolicy
 from tests.simulation import world
-from tests.simulation.histories import USUAL, history
+from tests.simulation.histories import USUAL, enrolments, history
 from tests.simulation.oracle import Fault
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import Op
 
+PAGES = (world.PAGE_BYTES, world.PAGE_BYTES, 1, 900, 1_800)
+"""Bytes of documents in a page: more than there are, none, one memory and a part, three; a key goes whole."""
 VERIFIED = 4_096
 """Signatures whose verification is remembered, by key, text and signature."""
 
@@ -37,9 +40,12 @@ class Shape:
     usual: Sequence[str] = tuple(USUAL)
     begin: Sequence[Op] = ()
     """Played first: a scene that random histories come upon too rarely."""
+    policies: Sequence[KeyPolicy] = ()
+    """Where there are any, all nodes have keyrings and one of these for agents that are not listed."""
 
 
 BYZANTINE = ("lie",) * 6
+ENROLLING = ("enrol", "enrol", "enrol", "revoke", "rotate", "strike")
 SHAPES: Mapping[str, Shape] = {
     "nothing": Shape(),
     "restarts": Shape(("restart", "crash")),
@@ -63,6 +69,14 @@ SHAPES: Mapping[str, Shape] = {
         ("restart", "crash", "backup", "restore", "rollback", "skew", "cut", "mend", "wait", "lie", "lie", "lie"),
         signed=1.0,
     ),
+    "keyrings": Shape(ENROLLING, signed=1.0, policies=("enrolled", "any")),
+    "keyrings with liars": Shape((*BYZANTINE, *ENROLLING), signed=1.0, policies=("enrolled", "enrolled", "any")),
+    # A clone is another agent to the simulator, which nobody enrols.
+    "everything with keyrings": Shape(
+        ("restart", "crash", "backup", "restore", "rollback", "skew", "cut", "mend", "wait", "scope", *ENROLLING),
+        signed=1.0,
+        policies=("enrolled", "any"),
+    ),
 }
 
 
@@ -85,7 +99,15 @@ def drawn(shape: Shape, seed: str) -> History:
     rng = random.Random(seed)
     topology = rng.choice(list(shape.topologies))
     ops = [*shape.begin, *history(rng, topology, rng.randint(shape.shortest, shape.longest), shape.faults, shape.usual)]
-    options = {"page_limit": rng.choice((1, 1, 2, 3)), "slice_size": rng.choice((1, 1, 2)), "seed": rng.randrange(999)}
+    options: dict[str, Any] = {
+        "page_limit": rng.choice((1, 1, 2, 3, 20)),
+        "page_bytes": rng.choice(PAGES),
+        "slice_size": rng.choice((1, 1, 2)),
+        "seed": rng.randrange(999),
+    }
+    if shape.policies:
+        options["policy"] = rng.choice(shape.policies)
+        ops = [*enrolments(rng, topology, shape.faults), *ops]
     return History(seed, topology, ops, options, Signing() if rng.random() < shape.signed else Nobody())
 
 

@@ -182,6 +182,20 @@ CONTROLS = {
         [("skew", "A", 400), ("write", "A", "a", "x"), ("push", "A", "B", "hello")],
         ("skew", "skew"),
     ),
+    "what is refused when it is due is asked for again": Control(
+        breakages.what_was_refused_when_due_is_not_asked_for_again,
+        PUSH,
+        [
+            ("skew", "A", 400),
+            ("write", "A", "b", "x"),
+            ("push", "A", "B", "ok"),
+            ("skew", "A", 0),
+            ("scope", "in", "A", "B", ("a",)),
+            *[("wait", 400)] * 9,
+            ("scope", "in", "A", "B", ("**",)),
+        ],
+        None,
+    ),
 }
 
 

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync.ids import memory_id
+from tests.simulation import mutations
+from tests.simulation.nodes import CHOICES
 from tests.simulation.shapes import SHAPES, drawn, play, replay, verified_once
 from tests.simulation.topologies import TOPOLOGIES, links
 from tests.simulation.world import TABLE, Op, World, run
@@ -37,6 +39,7 @@ OPERATIONS: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just("move"), NAMES, st.sampled_from("ab"), st.just("x"), st.sampled_from("ab")),
     st.tuples(st.just("link"), NAMES, PLACES, PLACES, st.booleans()),
     st.tuples(st.just("unlink"), NAMES, st.integers(0, 3)),
+    st.tuples(st.just("resolve"), NAMES, st.integers(0, 1), st.sampled_from(list(CHOICES)), st.booleans()),
     st.tuples(st.just("push"), st.just("A"), st.just("B"), HOW),
     st.tuples(st.just("push"), st.just("B"), st.just("A"), HOW),
     st.tuples(st.just("pull"), st.just("A"), st.just("B"), HOW.filter(lambda how: how not in ("noack", "hello"))),
@@ -104,3 +107,38 @@ def test_a_full_mesh_sends_each_body_hardly_more_often_than_it_is_needed(monkeyp
     assert world.heal()
     assert world.faults() == []
     assert 7 * 8 <= world.bodies_sent <= 9 * 8
+
+
+def looked_at_and_settled() -> tuple[set[bytes], set[bytes], World]:
+    """Two nodes write, somebody looks, a third version comes, and the conflict is settled by what was seen."""
+    world = World("triangle", seed=2, page_limit=20)
+    look = ("resolve", "A", 0, "winner", False)
+    for op in (
+        *[("write", name, "a", "x") for name in "ABC"],
+        ("push", "B", "A", "ok"),
+        look,
+        ("push", "C", "A", "ok"),
+    ):
+        world.do(op)
+    (before,) = world.nodes["A"].store.everything().values()
+    world.do(look)
+    (after,) = world.nodes["A"].store.everything().values()
+    return {one.version.tag for one in before}, {one.version.tag for one in after}, world
+
+
+def test_a_conflict_that_grew_since_it_was_looked_at_is_not_settled() -> None:
+    """And by what is kept now it is; then one version is left everywhere."""
+    before, after, world = looked_at_and_settled()
+    assert (len(before), after) == (3, before)
+    world.do(("resolve", "A", 0, "other", True))
+    assert world.heal()
+    assert world.faults() == []
+    assert [len(some) for node in world.nodes.values() for some in node.store.everything().values()] == [1, 1, 1]
+
+
+def test_without_the_look_at_what_was_seen_it_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: the oracle calls it unseen."""
+    mutations.what_was_not_seen_is_settled_too(monkeypatch)
+    before, after, world = looked_at_and_settled()
+    assert after != before
+    assert [fault.kind for fault in world.oracle.at_once] == ["unseen"]

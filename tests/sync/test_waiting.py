@@ -7,10 +7,11 @@ from versions import ALICE, BOB, ID, NOW, PEER, SECOND, Desk
 
 from sync import engine, receive
 from sync.policy import Policy
-from sync.receive import Offer, Taken
+from sync.receive import Offer, Taken, current_cursor
 from sync.scope import Globs
 from sync.version import Version
 
+OTHER = "sha256:" + "6" * 64
 TO = f"{ALICE}.1.1.00112233445566aa.0123abcd"
 KEY = ("a", ID)
 EARLY = versions.version({ALICE: 1}, seconds=400)
@@ -82,6 +83,34 @@ def test_without_the_second_look_at_the_scope_it_would_come_in(monkeypatch: pyte
     monkeypatch.setattr(Globs, "allows", lambda *_: True)
     with pytest.raises(AssertionError):
         test_it_is_judged_from_the_start_when_it_is_due()
+
+
+def test_what_is_refused_when_it_is_due_is_asked_for_again() -> None:
+    """Of whoever sent it: rules may be put back, and others may hold for another peer, who was told that it waits."""
+    desk = Desk()
+    for peer in (PEER, OTHER):
+        assert desk.take(EARLY, to=TO, peer=peer).moved
+    desk.now += 400 * SECOND
+    assert due(desk, Globs(("b",))).refused
+    assert (desk.tags(), waiting(desk)) == (set(), set())
+    for peer in (PEER, OTHER):
+        assert current_cursor(desk.store.peer(peer), ALICE, Policy(versions.EVERYTHING, ANYBODY)) is None
+
+
+def test_what_is_taken_when_it_is_due_leaves_the_cursors() -> None:
+    """Nothing is read again for it."""
+    desk = Desk()
+    desk.take(EARLY, to=TO)
+    desk.now += 400 * SECOND
+    assert due(desk).applied == 1
+    assert current_cursor(desk.store.peer(PEER), ALICE, Policy(versions.EVERYTHING, ANYBODY)) == TO
+
+
+def test_with_the_cursors_left_it_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: they have passed what is here no more."""
+    monkeypatch.setattr(receive, "forget_cursors", lambda _: None)
+    with pytest.raises(AssertionError):
+        test_what_is_refused_when_it_is_due_is_asked_for_again()
 
 
 def test_only_so_many_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,13 @@ from sync.link import ends
 from sync.ports import FeedPage, FeedReader, Giver, Kept, Ledger, PageRequest, Waiting
 from sync.version import LINK_SEPARATOR, Version
 from tests.simulation import histories
+from tests.simulation.nodes import START as BEGINNING
+from tests.simulation.nodes import Node
 from tests.simulation.oracle import SimStore
 from tests.simulation.topologies import TOPOLOGIES
-from tests.simulation.world import START as BEGINNING
-from tests.simulation.world import Node, World
+from tests.simulation.world import World
 
-HISTORIES = 14
+HISTORIES = 18
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
 FAULTS = ("restart", "restart", "skew", "cut", "mend", "scope", "forge", "wait")
 START = moment.text(BEGINNING)
