@@ -154,8 +154,9 @@ class Receiver:
             state = replace(
                 state, generation=state.generation + 1
             )  # a page was cut short by a crash: its giver is void
+        disturbed = _is_disturbed(state, part)
         batch.load(version.key for version in part.versions)
-        expected = self._will_move(page, state, policy)
+        expected = not disturbed and self._will_move(page, state, policy)
         step = 2 * (page.reset or self._is_new_life(page, state))
         settled = state.generation - state.generation % 2
         giver = ledger.giver_id(Giver(page.peer, page.life, settled + step)) if expected and part.versions else 0
@@ -183,8 +184,8 @@ class Receiver:
         state = self._rolled_state(state, page.peer)
         moved = False
         if part.last:
-            state, moved = self._finished(page, state, policy, step, full or bool(wanted), expected)
-        else:
+            state, moved = self._finished(page, state, policy, step, full or bool(wanted) or disturbed, expected)
+        elif not disturbed:
             state = replace(state, generation=settled + 1)
         if state != ledger.peer(page.peer):
             ledger.put_peer(state)
@@ -387,6 +388,14 @@ def current_cursor(state: PeerState, life: str, policy: Policy) -> str | None:
     if state.held and state.held[0].scope == policy.tag:
         return state.held[0].cursor
     return None
+
+
+def _is_disturbed(state: PeerState, part: Part) -> bool:
+    """True where all cursors were forgotten between two parts of a page: what came before is covered by it no more.
+
+    A page under way has an odd generation, and whoever forgets the cursors leaves an even one.
+    """
+    return not part.first and not state.generation % 2
 
 
 def forget_cursors(ledger: Ledger) -> None:

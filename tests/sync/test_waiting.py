@@ -1,5 +1,7 @@
 """Versions from the future: set aside, told, judged again when they are due; never lost, never let in early."""
 
+from dataclasses import replace
+
 import pytest
 import versions
 from keys import ANYBODY
@@ -111,6 +113,48 @@ def test_with_the_cursors_left_it_would_be_lost(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(receive, "forget_cursors", lambda _: None)
     with pytest.raises(AssertionError):
         test_what_is_refused_when_it_is_due_is_asked_for_again()
+
+
+def a_page_in_three_parts_between_which_something_is_due() -> tuple[Desk, list[Taken]]:
+    """Its first part brings what waits; the rules are narrowed just when that is due, and put back."""
+    desk, policy = Desk(), Policy(versions.EVERYTHING, ANYBODY)
+    page = desk.page(to=TO)
+    taken: list[Taken] = []
+    for number in range(3):
+        one = EARLY if number == 0 else versions.version({ALICE: 1 + number}, id=f"later {number}", seconds=-60)
+        part = replace(versions.verified([one]), first=number == 0, last=number == 2)
+        taken.append(desk.do(desk.engine.receive, page, part, policy, Taken()))
+        if number == 0:
+            desk.now += 400 * SECOND
+            assert due(desk, Globs(("b",))).refused
+    return desk, taken
+
+
+def test_a_page_during_which_cursors_were_forgotten_moves_none() -> None:
+    """Nor does anything of it count as known to its giver, whatever page comes next."""
+    desk, taken = a_page_in_three_parts_between_which_something_is_due()
+    assert [one.moved for one in taken] == [False, False, False]
+    assert current_cursor(desk.store.peer(PEER), ALICE, Policy(versions.EVERYTHING, ANYBODY)) is None
+    assert {kept[0].giver for kept in desk.store.everything().values()} == {0}
+
+
+def test_without_that_look_it_would_pass_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: a page from the start finds no cursor, as it expects, and moves on over what is here no more."""
+    monkeypatch.setattr(receive, "_is_disturbed", lambda *_: False)
+    with pytest.raises(AssertionError):
+        test_a_page_during_which_cursors_were_forgotten_moves_none()
+
+
+def test_a_page_that_nothing_disturbs_moves_in_its_last_part() -> None:
+    """However many parts it has."""
+    desk, policy = Desk(), Policy(versions.EVERYTHING, ANYBODY)
+    moved = [
+        desk.do(
+            desk.engine.receive, desk.page(to=TO), receive.Part((), number == 0, number == 2), policy, Taken()
+        ).moved
+        for number in range(3)
+    ]
+    assert moved == [False, False, True]
 
 
 def test_only_so_many_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
