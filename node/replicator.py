@@ -15,7 +15,7 @@ from node.dialer import Answer, AnswerTooLargeError, Dialer
 from node.exchange import Exchange
 from node.peers import Peer
 from node.refusals import THEIRS
-from node.store.errors import StoreError, StoreFull, StoreReadOnly
+from node.store.errors import StoreError, StoreFull, StoreReadOnly, StoreReplaced
 from sync import wire
 from sync.errors import RemoteError
 from sync.peer import Action, Health, Pace, PeerMachine, View
@@ -58,9 +58,13 @@ class _FailedError(Exception):
 STORE_TROUBLE = {
     "store_full": "has a full disk",
     "store_read_only": "cannot write its disk",
+    "store_replaced": "has lost the file of its store, and has to be restarted",
     "store": "has a problem with its store",
 }
 """By the code that both listeners answer with."""
+_OF_STORE: dict[type[StoreError], str] = {
+    StoreFull: "store_full", StoreReadOnly: "store_read_only", StoreReplaced: "store_replaced",
+}  # fmt: skip
 
 
 class Replicator:
@@ -270,7 +274,7 @@ class Replicator:
 
 def store_trouble(error: StoreError) -> tuple[str, str]:
     """Code and sentence for a failure of this node's own store."""
-    code = {StoreFull: "store_full", StoreReadOnly: "store_read_only"}.get(type(error), "store")
+    code = _OF_STORE.get(type(error), "store")
     return code, f"this node {STORE_TROUBLE[code]}: {error}"
 
 

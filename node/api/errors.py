@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from node.store.errors import StoreError, StoreFull, StoreReadOnly
+from node.store.errors import StoreError, StoreFull, StoreReadOnly, StoreReplaced
 from sync.errors import RemoteError
 
 log = structlog.get_logger("http")
@@ -40,6 +40,7 @@ STATUS: Mapping[str, int] = {
     "timeout": 408,
     "store_full": 507,
     "store_read_only": 503,
+    "store_replaced": 503,
     "store": 500,
     "internal": 500,
 }
@@ -103,6 +104,11 @@ def guarded(handler: Handler) -> Handler:
         except StoreReadOnly:
             log.error("store.read_only", path=request.path)
             return answer("store_read_only", "the disk of this node cannot be written: nothing was stored")
+        except StoreReplaced as error:
+            log.error("store.replaced", path=request.path, reason=str(error))
+            return answer(
+                "store_replaced", "this node's store was taken away under it: nothing is stored until a restart"
+            )
         except StoreError:
             log.exception("store.error", path=request.path)
             return answer("store", "the store of this node has a problem; its operator finds it in the log")

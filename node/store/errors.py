@@ -41,5 +41,9 @@ class StoreFull(StoreError):
     """No space is left where the store lies; nothing was written."""
 
 
+class StoreReplaced(StoreError):
+    """The file was removed, or exchanged for another, while it was open; nothing was written."""
+
+
 class StoreReadOnly(StoreError):
     """The store cannot be written; nothing was."""

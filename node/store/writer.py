@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from node.store.connection import Connection, DatabaseError, explained
-from node.store.errors import StoreError
+from node.store.errors import StoreError, StoreReplaced
 from node.store.ledger import Snapshot, SqlLedger
 from node.store.tail import Tail
 from node.store.textindex import SHARED_STEP, STEP, TextIndex
@@ -30,6 +30,8 @@ MOST_IN_A_ROW = 4
 """Groups of small tasks before an index that presses gets its turn."""
 SHARED = 1.0
 """Seconds after a small task in which more are expected, so that nothing long is begun."""
+LOOK_EVERY = 0.25
+"""Seconds after which the writer looks again whether the file that it has open is still the one at its path."""
 IDLE = 0.02
 """Seconds without a task after which the index of the text catches up."""
 
@@ -47,6 +49,7 @@ class Writer:
     def __init__(self, connection: Connection, copier: Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self._file, self._looked_at = _file_at(path), time.monotonic()
         self._ledger = SqlLedger(connection)
         self.locator = self._ledger.locator
         self._text = TextIndex(connection)
@@ -170,6 +173,7 @@ class Writer:
         before = self._ledger.begin()
         outcomes: list[tuple[_Task, Any, BaseException | None]] = []
         try:
+            self._check_file()
             self._connection.execute("BEGIN IMMEDIATE")
             for task in group:
                 outcomes.append((task, *self._run_one(task, alone=len(group) == 1)))
@@ -186,6 +190,18 @@ class Writer:
             self._text.committed(state.position.number)
             for listener in self._listeners:
                 listener(state.position)
+
+    def _check_file(self) -> None:
+        """What is written into a file that nobody can find any more is lost at the next start: refuse it."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY:
+            return
+        if _file_at(self._path) != self._file:
+            raise StoreReplaced(
+                f"{self._path} was removed or exchanged while this node runs; nothing is written any more.",
+                "Restart the node: it goes on with the file that is there now, as after any restore.",
+            )
+        self._looked_at = now
 
     def _run_one(self, task: _Task, *, alone: bool) -> tuple[Any, BaseException | None]:
         if alone:
@@ -214,6 +230,15 @@ class Writer:
         finally:
             for task in group:
                 _settle(task.future, None, cause)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None where there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:

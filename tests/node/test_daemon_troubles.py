@@ -11,7 +11,7 @@ from node.daemon import Daemon
 from node.dialer import Answer, Dialer
 from node.exchange import Exchange
 from node.replicator import Limits
-from node.store.errors import StoreError, StoreFull, StoreReadOnly
+from node.store.errors import StoreError, StoreFull, StoreReadOnly, StoreReplaced
 from node.timekeeper import _wall_us
 from sync.engine import Engine
 from sync.moment import SECOND
@@ -29,9 +29,10 @@ def set_clock(daemon: Daemon, ahead: int) -> None:
     [
         (StoreFull, "store_full", "full disk"),
         (StoreReadOnly, "store_read_only", "cannot write"),
+        (StoreReplaced, "store_replaced", "has lost the file"),
         (StoreError, "store", "a problem"),
     ],
-    ids=["full", "read-only", "another"],
+    ids=["full", "read-only", "replaced", "another"],
 )
 async def test_a_disk_of_our_own_that_takes_nothing_is_told(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch, error: type[StoreError], code: str, words: str

@@ -14,7 +14,7 @@ from nodes import LIFE, MAX_BODY, PEERS_MAX_BODY, Place, Served, local
 from node.api import federation as federation_module
 from node.api import local as local_module
 from node.api.errors import STATUS
-from node.store.errors import StoreError, StoreFull, StoreReadOnly
+from node.store.errors import StoreError, StoreFull, StoreReadOnly, StoreReplaced
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LISTENERS = ("local", "federation")
@@ -237,6 +237,7 @@ SECRET = "/home/operator/store.db: SELECT doc FROM memory"
 OURS = {
     "a full disk": (StoreFull(SECRET, SECRET), 507, "store_full"),
     "a disk that cannot be written": (StoreReadOnly(SECRET, SECRET), 503, "store_read_only"),
+    "a store that was taken away": (StoreReplaced(SECRET, SECRET), 503, "store_replaced"),
     "another trouble of the store": (StoreError(SECRET, SECRET), 500, "store"),
     "a mistake": (RuntimeError(SECRET), 500, "internal"),
     "an error of the library": (web.HTTPInternalServerError(text=SECRET), 500, "internal"),

@@ -1,0 +1,65 @@
+"""A store whose file is taken away under it: nothing more is acknowledged, and the next start takes what lies there."""
+
+from pathlib import Path
+
+import pytest
+from stores import PASSPHRASE, Keeper
+
+from node.store import writer
+from node.store.backup import back_up
+from node.store.errors import StoreReplaced
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keeper:
+    monkeypatch.setattr(writer, "LOOK_EVERY", 0.0)
+    made = Keeper(tmp_path / "store.db")
+    made.write("one")
+    return made
+
+
+def titles(keeper: Keeper) -> set[str | None]:
+    return {title for (title,) in keeper.rows("SELECT title FROM memory WHERE kind = 'm'")}
+
+
+def exchange(keeper: Keeper) -> None:
+    """An operator moves a copy over the file, as one does with a backup."""
+    copy = keeper.path.with_name("copy.db")
+    back_up(keeper.path, PASSPHRASE, copy)
+    copy.replace(keeper.path)
+
+
+@pytest.mark.parametrize("how", [exchange, lambda keeper: keeper.path.unlink()], ids=["exchanged", "removed"])
+def test_nothing_is_acknowledged_into_a_file_that_nobody_finds(how: object, keeper: Keeper) -> None:
+    """The error names the file and what to do; it stays so, and what is kept can still be read."""
+    assert callable(how)
+    how(keeper)
+    for _ in range(2):
+        with pytest.raises(StoreReplaced, match=r"store\.db was removed or exchanged .* Restart the node"):
+            keeper.write("two")
+    assert titles(keeper) == {"one"}
+    keeper.close()
+
+
+def test_the_next_start_goes_on_with_the_file_that_is_there(keeper: Keeper) -> None:
+    """It is a restored copy like any other."""
+    exchange(keeper)
+    with pytest.raises(StoreReplaced):
+        keeper.write("two")
+    keeper.close()
+    again = Keeper(keeper.path, create=False)
+    again.write("three")
+    assert titles(again) == {"one", "three"}
+    again.close()
+
+
+def test_without_the_look_what_was_acknowledged_is_lost(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: the write succeeds, and after the restart nobody has ever heard of it."""
+    monkeypatch.setattr(writer, "_file_at", lambda path: keeper.store.writer._file)
+    exchange(keeper)
+    keeper.write("two")
+    assert titles(keeper) == {"one", "two"}
+    keeper.close()
+    again = Keeper(keeper.path, create=False)
+    assert titles(again) == {"one"}
+    again.close()
