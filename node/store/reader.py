@@ -3,15 +3,17 @@
 A function run here sees one state of the store from beginning to end (one read transaction).
 """
 
-import asyncio
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from node.store import ledger
+from node.store.answer import Answer, OnLoop
 from node.store.connection import Connection, DatabaseError, explained
+from node.store.errors import StoreError
 from node.store.locator import Locator
 from node.store.pages import cut_page
 from node.store.queries import Queries
@@ -50,6 +52,13 @@ class Reader(Queries):
         return cut_page(self._execute, self.position(), request)
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    how: Callable[[Any], Any]
+    what: Callable[[Reader], Any]
+    answer: Answer
+
+
 class Readers:
     """A pool. `run` awaits a free connection; no reader ever waits for the writer."""
 
@@ -59,11 +68,19 @@ class Readers:
         self._free: SimpleQueue[Reader] = SimpleQueue()
         for connection in connections:
             self._free.put(Reader(connection, locator))
-        self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="store-reader")
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"store-reader_{number}", daemon=True)
+            for number in range(len(connections))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def run(self, task: Callable[[Reader], T]) -> T:
         """Run `task` over one state of the store, on a thread. Raises what it raises, or StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.call, task)
+        return await self._on_a_thread(self.call, task)
 
     def call(self, task: Callable[[Reader], T]) -> T:
         """As `run`, on the calling thread."""
@@ -78,7 +95,7 @@ class Readers:
 
     async def look_up(self, task: Callable[[Reader], T]) -> T:
         """As `run`, without a transaction: each statement of the task sees one state of the store, not all the same."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._one_statement, task)
+        return await self._on_a_thread(self._one_statement, task)
 
     def _one_statement(self, task: Callable[[Reader], T]) -> T:
         reader = self._free.get()
@@ -89,7 +106,31 @@ class Readers:
         finally:
             self._free.put(reader)
 
+    async def _on_a_thread(self, how: Callable[[Callable[[Reader], T]], T], task: Callable[[Reader], T]) -> T:
+        answer = OnLoop()
+        with self._lock:  # what came after the end of the queue would never be answered
+            if self._closing:
+                raise StoreError("the store is closing.", "Ask again once the node runs.")
+            self._tasks.put(_Task(how, task, answer))
+        result: T = await answer.future
+        return result
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                result, error = task.how(task.what), None
+            except BaseException as raised:
+                result, error = None, raised
+            task.answer.settle(result, error)
+            del task, result, error  # nothing of it is held until the next one comes
+
     def close(self) -> None:
-        self._threads.shutdown()
+        """Answer what was asked for, then end."""
+        with self._lock:
+            self._closing = True
+            for _ in self._threads:
+                self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
         for connection in self._connections:
             connection.close()

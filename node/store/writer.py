@@ -5,16 +5,16 @@ transaction of its own. A task is answered right after its COMMIT reached the di
 the write-ahead log are looked after, in steps so short that a waiting task hardly notices.
 """
 
-import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from node.store.answer import Answer, Blocking, OnLoop
 from node.store.connection import Connection, DatabaseError, explained
 from node.store.errors import StoreError, StoreReplaced
 from node.store.ledger import Snapshot, SqlLedger
@@ -40,7 +40,7 @@ IDLE = 0.02
 class _Task:
     run: Callable[[Ledger], Any]
     bulk: bool
-    future: Future[Any]
+    answer: Answer
 
 
 class Writer:
@@ -70,7 +70,10 @@ class Writer:
 
         Raises what the task raised (then nothing of it remains), or StoreError. A cancelled waiter does not undo it.
         """
-        return await asyncio.wrap_future(self._submit(task, bulk))
+        answer = OnLoop()
+        self._enqueue(_Task(task, bulk, answer))
+        result: T = await answer.future
+        return result
 
     def call(self, task: Callable[[Ledger], T], *, bulk: bool = False) -> T:
         """As `run`, for callers without an event loop."""
@@ -86,15 +89,18 @@ class Writer:
         self._listeners.append(listener)
 
     def _submit(self, run: Callable[[Ledger], T], bulk: bool) -> Future[T]:
-        task = _Task(run, bulk, Future())
+        answer = Blocking()
+        self._enqueue(_Task(run, bulk, answer))
+        return answer.future
+
+    def _enqueue(self, task: _Task) -> None:
         with self._wake:
             if self._closing:
                 raise StoreError("the store is closing.", "Ask again once the node runs.")
-            (self._bulk if bulk else self._small).append(task)
-            if not bulk:
+            (self._bulk if task.bulk else self._small).append(task)
+            if not task.bulk:
                 self._shared_until = time.monotonic() + SHARED
             self._wake.notify()
-        return task.future
 
     def close(self) -> None:
         """Finish what was asked for, empty the write-ahead log, and end the thread."""
@@ -115,7 +121,7 @@ class Writer:
                 waiting = [*self._small, *self._bulk]
             stopped = StoreError("the store has stopped working.", "Restart the node; see its log.")
             for task in waiting:
-                _settle(task.future, None, stopped)
+                task.answer.settle(None, stopped)
             raise  # to the thread's hook, which shows the trace
 
     def _until_closed(self) -> None:
@@ -185,7 +191,7 @@ class Writer:
         state = self._ledger.state
         self.tail.committed(state)  # before the answers: who has one may count on it
         for task, result, failure in outcomes:
-            _settle(task.future, result, failure)
+            task.answer.settle(result, failure)
         if state.changes:
             self._text.committed(state.position.number)
             for listener in self._listeners:
@@ -229,7 +235,7 @@ class Writer:
             self._ledger.restore(before)
         finally:
             for task in group:
-                _settle(task.future, None, cause)
+                task.answer.settle(None, cause)
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
@@ -239,15 +245,3 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
-    if not future.set_running_or_notify_cancel():
-        return  # the waiter was cancelled; what was committed stays committed
-    try:
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-    except InvalidStateError:
-        return  # cancelled between the two lines above
