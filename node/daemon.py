@@ -46,6 +46,9 @@ from tls.watch import Watcher
 RETRY_WAITING = 15.0
 """Seconds between looks at what waits in the future, and at the clock."""
 
+VERSION = version("ai-memory")
+"""Looked up once: it is read from a file."""
+
 log = structlog.get_logger("node")
 
 
@@ -62,9 +65,7 @@ class Daemon:
         self.gate = Gate(home.identity(config), self._first_allowlist())
         self.door = Door(
             self.gate,
-            lambda: Federation(
-                self.exchange, self.links.heard_from, version("ai-memory"), bridge=self.bridge
-            ).application(),
+            lambda: Federation(self.exchange, self.links.heard_from, VERSION, bridge=self.bridge).application(),
             config.address("federation"),
             Limits(
                 config["federation", "handshake_timeout"],
@@ -185,7 +186,7 @@ class Daemon:
         return {
             "status": "ok",
             "service": "ai-memory",
-            "version": version("ai-memory"),
+            "version": VERSION,
             "federation_enabled": self.door.is_open,
             "embedder_ready": False,
         }
