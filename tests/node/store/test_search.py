@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
-from stores import Keeper, foreign, raw
+from stores import Keeper, foreign, raw, until
 
 from node.store import Reader, search
 from node.store.errors import StoreError
@@ -279,3 +279,22 @@ def test_a_read_that_fails_leaves_the_next_search_right(keeper: Keeper, frozen: 
     assert keeper.search("apple") == ["one"]
     keeper.write("two", "apple")
     assert sorted(keeper.search("apple")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["", "uncounted"])
+def test_few_matches_are_ranked_once(counts: bool, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a word that nothing has not at all. Control: where they are not counted, more are looked for in vain."""
+    if not counts:
+        monkeypatch.setattr(TextSearch, "_newest", lambda *_: search._Hits(search.MOST_RANKED, 0))
+    keeper.write("one", "apple")
+    until(lambda: keeper.store.writer._text._indexed == keeper.store.position.number)
+    asked: list[str] = []
+
+    def ranked(word: str) -> int:
+        asked.clear()
+        keeper.search(word)
+        return sum("ORDER BY rank" in one for one in asked)
+
+    for reader in list(keeper.store.reader._connections):
+        reader.set_trace_callback(asked.append)
+    assert [ranked("apple") == 1, ranked("plum") == 0] == [counts, counts]
