@@ -86,7 +86,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("federation", "listen", str, "0.0.0.0:9443", "Where peers connect (TLS 1.3, mutual, allowlisted).", _address),
     Setting("federation", "handshake_timeout", float, 5.0, "Seconds that a handshake may take.", _between(0.1, 60)),
     Setting("federation", "max_handshakes", int, 64, "Handshakes pending at one time.", _between(1, 4096)),
-    Setting("federation", "max_handshakes_per_address", int, 8, "The same, for one address.", _between(1, 4096)),
+    Setting("federation", "max_handshakes_per_address", int, 8, "The same, for one address (IPv6: a /64 network).", _between(1, 4096)),
     Setting("federation", "max_connections", int, 256, "Connections of peers open at one time.", _between(1, 65_536)),
     Setting("federation", "default_read", list, [], "Namespaces that an allowlisted certificate which is no configured"
             " peer may read. Empty: none.", globs_fault),

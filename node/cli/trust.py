@@ -123,6 +123,7 @@ def add_peer(
 
     Without URL the peer is only let in: it calls here. On the other machine do the same the other way round.
 
+    \b
         ai-memory peer add desk https://desk.local:9443 --ca desk-ca.pem --fingerprint sha256:…
     """
     checked = (name_fault(name), url_fault(url) if url else None, globs_fault([*read, *write]))
