@@ -6,7 +6,6 @@ synced. `--quick` is a tenth of the size: to try the bench, not to quote it.
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -63,15 +62,14 @@ class Bench:
     scale: int
     console: Console
     rows: list[Row] = field(default_factory=list)
-    pids: list[int] = field(default_factory=lambda: [os.getpid()])
     _foreign: float = 0.0
 
     @contextmanager
     def clean(self) -> Iterator[None]:
         """Notes how busy the rest of the machine was meanwhile."""
-        before = machine.look(self.pids)
+        before = machine.look()
         yield
-        self._foreign = machine.foreign(before, machine.look(self.pids))
+        self._foreign = machine.foreign(before, machine.look())
 
     def add(self, name: str, measured: float, unit: str, limit: float, of: str, goal: float, **more: Any) -> None:
         row = Row(name, measured, unit, limit, of, goal, more.pop("at_least", False), self._foreign, **more)
@@ -111,8 +109,6 @@ def fresh_pushes(bench: Bench) -> None:
         raws.append(parts.raw_writes([one for batch in batches for one in batch]))
         with mesh:
             mesh.start()
-            assert mesh.nodes[0].process is not None
-            bench.pids.append(mesh.nodes[0].process.pid)
             with bench.clean():
                 rates.append(pusher.push(batches))
     raw = statistics.median(raws)
@@ -131,8 +127,6 @@ def signed_pushes(bench: Bench) -> None:
         raws.append(parts.raw_ingest([one for batch in batches for one in batch]))
         with mesh:
             mesh.start()
-            assert mesh.nodes[0].process is not None
-            bench.pids.append(mesh.nodes[0].process.pid)
             with bench.clean():
                 rate, some = load.looks_during(pusher, batches, mesh.nodes[0].local_url)
             rates.append(rate)
@@ -155,7 +149,6 @@ def one_store(bench: Bench) -> None:
         with mesh:
             mesh.start()
             assert node.process is not None
-            bench.pids.append(node.process.pid)
             empty_polls = _polls(bench, node, pusher, 0)
             fill(bench, pusher, 100_000 // bench.scale)
             settle(node)
@@ -177,13 +170,12 @@ def fill(bench: Bench, pusher: Pusher, count: int) -> None:
 def settle(node: MeshNode) -> None:
     """Wait until the indexes have caught up and the node is at rest: what follows is not the end of the load."""
     assert node.process is not None
-    pids = (node.process.pid,)
     while node.get("/stats")["unindexed"]:
         time.sleep(0.1)
     while True:
-        before = machine.look(pids)
+        before = machine.look(node.process.pid)
         time.sleep(0.5)
-        if machine.look(pids).ours - before.ours < 0.02:
+        if machine.look(node.process.pid).ours - before.ours < 0.02:
             return
 
 
@@ -267,12 +259,13 @@ def two_nodes(bench: Bench) -> None:
     try:
         with mesh:
             mesh.start()
-            bench.pids += [one.process.pid for one in mesh.nodes if one.process is not None]
             round_trip = statistics.median(echo.round_trips_ms(2_000))
             commit = statistics.median(parts.raw_commit_ms(versions(records(98), 1_000, 1, 1_700_000_000_000_000)))
             load.propagation(a.local_url, b.local_url, 50)
             with bench.clean():
                 took = load.propagation(a.local_url, b.local_url, 500)
+            bench.add("write on A, readable on B", statistics.median(took), "ms", 2 * commit + round_trip,
+                      "two raw synced commits + one TLS round trip", 2.5, p99=p99(took), p99_goal=6.0)  # fmt: skip
             b.stop()
             count = 60_000 // bench.scale
             load.store_many(a.local_url, records(97), count)
@@ -280,8 +273,6 @@ def two_nodes(bench: Bench) -> None:
                 rate = catch_up(a, b, count)
     finally:
         echo.close()
-    bench.add("write on A, readable on B", statistics.median(took), "ms", 2 * commit + round_trip,
-              "two raw synced commits + one TLS round trip", 2.5, p99=p99(took), p99_goal=6.0)  # fmt: skip
     written = parts.raw_writes(versions(records(97), 5_000, 1, 1_700_000_000_000_000))
     bench.add(f"catching up with {count:,} changes after a stop", rate, "records/s", written,
               "raw set-wise SQLCipher writes, no text index", 2_000, at_least=True,
@@ -332,9 +323,11 @@ def main() -> int:
     console = Console(stderr=arguments.json, width=170)
     with tempfile.TemporaryDirectory(prefix="ai-memory-bench-") as folder:
         bench = Bench(Path(folder), 10 if arguments.quick else 1, console)
+        console.print(f"one core of this machine at the beginning: {machine.speed()}")
         for name, section in SECTIONS.items():
             if arguments.only in (None, name):
                 section(bench)
+    console.print(f"one core of this machine at the end: {machine.speed()}")
     if arguments.json:
         print(json.dumps([asdict(row) | {"reached": row.reached} for row in bench.rows]))
     else:
