@@ -83,6 +83,7 @@ class Links:
 
     def status(self, book: PeerBook, number: int) -> list[dict[str, Any]]:
         """One entry for each configured peer. `number`: where our feed stands."""
+        self.committed(number)  # whoever has the answer to a write finds it here, though the word of it is on its way
         called = [replicator.status() for replicator in self._replicators.values()]
         return called + [self._passive(peer, number) for peer in book.peers if peer.url is None]
 
