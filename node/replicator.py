@@ -19,7 +19,7 @@ from node.store.errors import StoreError, StoreFull, StoreReadOnly, StoreReplace
 from sync import wire
 from sync.errors import RemoteError
 from sync.peer import Action, Health, Pace, PeerMachine, View
-from sync.serve import Ask, Cut
+from sync.serve import Ask, Cut, wanted_next
 
 PUSH = "/api/v1/sync/push"
 SINCE = "/api/v1/sync/since"
@@ -201,11 +201,10 @@ class Replicator:
             self._got_through(Action.PUSH)
         self._note_refusals(answer)
         wanted = answer.wanted
+        if cut is not None:
+            wanted = wanted_next(cut, answer.have, answer.applied, wanted, self.machine.wanted)
         if cut is not None and answer.have == cut.to:
             covered = cut.number
-            if cut.page.more:
-                # A page with bodies holds fewer keys than one with offers: what it had no room for is wanted still.
-                wanted |= self.machine.wanted
         else:
             ask = self._ask(answer.have, answer.life, frozenset())
             covered = await self._exchange.covered(ask)

@@ -67,6 +67,23 @@ def cut(reader: FeedReader, ask: Ask, confirmed: Confirmed, *, judged: bool = Fa
     return Cut(page, lives[-1].actor, ask.cursor, to.text, ask.made_for, at.reset, page.last, page.last - at.after)
 
 
+def wanted_next(
+    cut: Cut, have: str | None, applied: int, wanted: frozenset[bytes], before: frozenset[bytes]
+) -> frozenset[bytes]:
+    """Tags of what goes as documents with the next page, after an answer that names `wanted`.
+
+    `before`: what went so with this page. `have`, `applied`: the receiver's cursor then, and how much was new to it.
+    """
+    if have == cut.to:
+        # A page with documents holds fewer keys than one with offers: what it had no room for is wanted still.
+        return wanted | before if cut.page.more else wanted
+    if have == cut.after and not applied:
+        # It refused what it had asked for, and as an offer asks for it again: of two such it would ask by turns for
+        # ever, and its cursor would never pass them. All at once it passes.
+        return wanted | before
+    return wanted
+
+
 def _skippable(reader: FeedReader, ask: Ask, confirmed: Confirmed) -> int:
     """The giver whose versions need not go back to this peer; 0 where that is not certain (protocol section 7)."""
     if ask.made_for is None:

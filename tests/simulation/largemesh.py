@@ -27,7 +27,7 @@ from sync.policy import Policy
 from sync.ports import Giver
 from sync.receive import Part, Taken, current_cursor
 from sync.scope import Globs
-from sync.serve import Ask, Cut
+from sync.serve import Ask, Cut, wanted_next
 
 START = 1_800_000_000 * SECOND
 DELAY = (0.015, 0.025)
@@ -209,10 +209,10 @@ class LargeMesh:
     def _answered(self, member: Member, other: int, cut: Cut | None, answer: wire.PushAnswer) -> None:
         wanted, covered = answer.wanted, 0
         machine = member.machines[other]
+        if cut is not None:
+            wanted = wanted_next(cut, answer.have, answer.applied, wanted, machine.wanted)
         if cut is not None and answer.have == cut.to:
             covered = cut.number
-            if cut.page.more:
-                wanted |= machine.wanted
         elif answer.have is not None:
             store = member.store
             cursor = Cursor.parse(answer.have)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from keys import ANYBODY
 
-from sync import attest, wire
+from sync import attest, serve, wire
 from sync.attest import Keychain
 from sync.policy import Policy
 from sync.receive import Alarm, Page, Part, Taken, current_cursor
@@ -31,6 +31,8 @@ class Message:
     body: bytes
     asked_with: str | None
     asker_life: str
+    cut: Cut | None = None
+    """What a push carries, for whoever reads the answer."""
 
 
 class Network(Nodes):
@@ -112,7 +114,7 @@ class Network(Nodes):
             p.view[receiver] = (self._have(q, p), q.life)
         have, life = p.view[receiver]
         cut = self._ask(p, q, have, life, push=True)
-        message = Message(sender, receiver, True, wire.encode_push(f"node:{sender}", cut), None, "")
+        message = Message(sender, receiver, True, wire.encode_push(f"node:{sender}", cut), None, "", cut)
         self._send(message, how)
 
     def pull(self, receiver: str, sender: str, how: str = "ok") -> None:
@@ -147,10 +149,13 @@ class Network(Nodes):
         taken = self.apply(receiver, incoming.page, incoming.versions, self._policy(receiver, sender), torn)
         if taken is None:
             return
-        if message.push and answered:
+        if message.cut is not None and answered:
             answer = wire.decode_answer(wire.encode_answer(taken, incoming.refused))
             sender.view[receiver.name] = (answer.have, answer.life)
-            sender.wanted[receiver.name] = answer.wanted
+            before = sender.wanted.get(receiver.name, frozenset())
+            sender.wanted[receiver.name] = serve.wanted_next(
+                message.cut, answer.have, answer.applied, answer.wanted, before
+            )
 
     def apply(
         self, receiver: Node, page: Page, versions: tuple[Version, ...], policy: Policy, torn: bool = False

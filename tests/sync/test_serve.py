@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,3 +159,31 @@ def test_what_waited_is_relayed_like_anything_that_came_from_elsewhere() -> None
     desk.do(desk.engine.due, lambda peer: Policy(EVERYTHING, ANYBODY))
     cut = desk.cut(made_for=ALICE, offer=True)
     assert (cut.page.count, cut.page.offers != b"") == (0, True)
+
+
+# --- what goes as documents next
+
+X, Y = b"x" * 16, b"y" * 16
+
+
+@pytest.mark.parametrize(
+    ("have", "applied", "more", "expected"),
+    [
+        ("to", 1, False, {Y}),
+        ("to", 1, True, {X, Y}),
+        ("after", 0, False, {X, Y}),
+        ("after", 1, False, {Y}),
+        ("elsewhere", 0, False, {Y}),
+    ],
+    ids=["the page was taken", "and had no room for all", "nothing was new", "something was new", "another cursor"],
+)
+def test_what_was_sent_stays_wanted_while_it_may_have_to_come_again(
+    have: str, applied: int, more: bool, expected: set[bytes]
+) -> None:
+    """X went with this page, the answer names Y. Where nothing was new and the cursor stays, X may be refused."""
+    desk = given()
+    if more:
+        desk.write("another")
+    cut = replace(desk.cut(limit=1), after="after", to="to")
+    assert cut.page.more == more
+    assert serve.wanted_next(cut, have, applied, frozenset((Y,)), frozenset((X,))) == expected
