@@ -22,7 +22,7 @@ _SLICE = 1 << 18
 """What is encrypted at one go: OpenSSL's buffer keeps the size of the largest for as long as the connection lives."""
 
 
-_lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]
+_lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # private, and wanted: docs/decisions/0002
 
 Judge = Callable[[Fingerprint], bool]
 """Decides about a peer after the handshake, independently of the verify callback."""

@@ -239,9 +239,9 @@ class Writer:
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None where there is no file."""
+    """Device and inode; None where no file can be found."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:  # as it is, a peer's replicator would take it for the network's
         return None
     return found.st_dev, found.st_ino

@@ -139,7 +139,7 @@ def test_many_small_steps_are_merged(keeper: Keeper, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(textindex, "STEPS_BEFORE_MERGE", 10)
     for number in range(12):
         keeper.write(f"title {number}", "apple")
-        until(lambda number=number: indexed(keeper) == number + 1)  # type: ignore[misc]
+        until(lambda number=number: indexed(keeper) == number + 1)  # type: ignore[misc]  # mypy infers no lambda with a default
 
     until(lambda: segments(keeper) < 6)
     until(lambda: not keeper.store.writer._text.is_untidy)
@@ -162,7 +162,7 @@ def test_what_the_process_before_left_untidy_is_merged(
         before = Keeper(tmp_path / "store.db")
         for number in range(8):
             before.write(f"title {number}", "apple")
-            until(lambda number=number: indexed(before) == number + 1)  # type: ignore[misc]
+            until(lambda number=number: indexed(before) == number + 1)  # type: ignore[misc]  # mypy infers no lambda with a default
         assert segments(before) == 8
         before.close()
     if not looks:
