@@ -1,5 +1,6 @@
 """A store whose file is taken away under it: nothing more is acknowledged, and the next start takes what lies there."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,23 @@ def test_without_the_look_what_was_acknowledged_is_lost(keeper: Keeper, monkeypa
     again = Keeper(keeper.path, create=False)
     assert titles(again) == {"one"}
     again.close()
+
+
+def test_a_file_that_cannot_be_looked_at_is_the_stores_trouble(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSError as it is would be taken for one of the network."""
+
+    stat = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if path == keeper.path:
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    keeper.write("two")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refused)
+        with pytest.raises(StoreReplaced):
+            keeper.write("three")
+    keeper.write("four")
+    assert titles(keeper) == {"one", "two", "four"}
+    keeper.close()
