@@ -1,7 +1,9 @@
 """The write-ahead log, kept short: to sync pages that a file has already costs less than to make it grow.
 
 A second connection on a thread of its own copies most of the log into the database; the writer then copies the little
-rest, which lets the next commit begin the log anew. Nothing of this is between a task and its answer.
+rest, which lets the next commit begin the log anew. While nobody waits the writer also fills the file up with zeros to
+the length that it will have, so that no commit has to make it grow (docs/decisions/0043). Nothing of this is between a
+task and its answer.
 """
 
 import os
@@ -17,6 +19,14 @@ LITTLE = 250
 TOO_LONG = 16_384
 """64 MiB: beyond this the writer empties and truncates the log, whatever else there is to do."""
 COMMITS_BETWEEN_LOOKS = 16
+FRAME = 4_096 + 24
+"""Bytes of a page in the log."""
+READY = (WORTH_COPYING + LITTLE) * FRAME
+"""Bytes that the log is given beforehand: what it takes until it is copied."""
+GROWTH = 262_144
+"""Bytes of one step, written and synced in some 0.3 ms."""
+PLENTY = 16 * READY
+"""Bytes that must be free for it: on a disk that is nearly full, the log takes what it needs and no more."""
 
 
 class WriteAheadLog:
@@ -25,6 +35,8 @@ class WriteAheadLog:
     def __init__(self, connection: Connection, copier: Connection, path: Path) -> None:
         # Closed last: closing any descriptor of a file gives up all locks that the process has on it (POSIX).
         self._database = os.open(path, os.O_RDONLY)
+        self._path = f"{path}-wal"
+        self._is_short = True
         self._connection = connection
         self._copier = copier
         self._commits = 0
@@ -37,8 +49,8 @@ class WriteAheadLog:
 
     @property
     def is_due(self) -> bool:
-        """True where something was written since the log was last emptied."""
-        return self._commits > 0
+        """True where something was written since the log was last emptied, or the file should be longer."""
+        return self._commits > 0 or self._is_short
 
     def written(self) -> None:
         """A commit happened and was answered."""
@@ -51,14 +63,17 @@ class WriteAheadLog:
             pages = self._pages(self._connection)
             if pages > TOO_LONG:
                 self._checkpoint("TRUNCATE")
+                self._is_short = True
             elif pages > WORTH_COPYING:
                 self._copied.clear()
                 self._is_copying = True
                 self._go.set()
 
     def settle(self) -> None:
-        """Nobody waits: empty the log."""
-        if not self._is_copying or self._copied.is_set():
+        """Nobody waits: empty the log; where it is empty, make its file longer by a step."""
+        if self._commits == 0:
+            self._is_short = self._is_short and self._lengthen()
+        elif not self._is_copying or self._copied.is_set():
             self._is_copying = False
             self._checkpoint("PASSIVE")
             self._commits = 0
@@ -72,6 +87,17 @@ class WriteAheadLog:
         self._checkpoint("TRUNCATE")
         self._connection.close()
         os.close(self._database)
+
+    def _lengthen(self) -> bool:
+        """Append zeros, which SQLite takes for the end of the log. Returns whether the file is still too short."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")  # nobody, of another process either, may write after its end
+            try:
+                return _lengthened(self._path)
+            finally:
+                self._connection.execute("ROLLBACK")
+        except (DatabaseError, OSError):
+            return False  # as in `_checkpoint`; it was a favour, and commits go on without it
 
     def _pages(self, connection: Connection) -> int:
         # NOOP (SQLite 3.51) reports without doing: (busy, pages in the log, pages copied).
@@ -112,3 +138,17 @@ class WriteAheadLog:
             before, rest = rest, self._pages(self._copier)
             if rest <= LITTLE or rest > before * 3 // 4:
                 return
+
+
+def _lengthened(path: str) -> bool:
+    """As `WriteAheadLog._lengthen`, for whoever holds the right to write."""
+    file = os.open(path, os.O_WRONLY)
+    try:
+        size, disk = os.fstat(file).st_size, os.fstatvfs(file)
+        if size >= READY or disk.f_bavail * disk.f_frsize < PLENTY:
+            return False
+        written = os.pwrite(file, bytes(min(GROWTH, READY - size)), size)
+        os.fdatasync(file)
+        return size + written < READY
+    finally:
+        os.close(file)
