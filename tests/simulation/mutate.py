@@ -70,6 +70,19 @@ OFFERING = Shape(("lie",) * 8, ("chain, push only",), signed=1.0)
 LIARS = Shape(BYZANTINE * 2, signed=1.0)
 LISTED = SHAPES["keyrings"]
 LISTED_LIARS = SHAPES["keyrings with liars"]
+REFUSED = Shape(
+    (), ("mesh of four",), signed=1.0, shortest=0, longest=6, policies=("any",),
+    begin=(
+        ("enrol", "A", "ABCD", False), ("enrol", "B", "AB", False), ("enrol", "C", "ABD", False),
+        ("enrol", "D", "ABCD", False), ("revoke", "A", "A", -20), ("push", "D", "C", "delay"),
+        ("push", "B", "A", "torn"), ("rotate", "D"), ("push", "A", "B", "ok"), ("write", "C", "b", "x"),
+        ("link", "C", ("a", "x"), ("a", "x"), False), ("rename", "C", "b", "x", "x"), ("write", "A", "b", "x"),
+        ("write", "D", "a", "x"), ("push", "C", "A", "noack"), ("delete", "B", "a", "x"), ("push", "A", "D", "ok"),
+        ("rotate", "B"), ("push", "A", "B", "delay"), ("rename", "A", "b", "x", "x"), ("deliver", 2),
+        ("push", "A", "D", "ok"), ("write", "B", "a", "x"), ("delete", "B", "a", "x"), ("push", "D", "C", "dup"),
+    ),
+)  # fmt: skip
+"""B relays two versions of one key, in conflict, both under a key that the others have revoked."""
 WAITED_LISTED = Shape(
     ("skew", "wait", "revoke", "strike"), ("pair", "pair, push only"), signed=1.0, usual=PLAIN, policies=("enrolled",)
 )
@@ -150,6 +163,7 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (breakages.cursor_passes_what_is_wanted, QUIET),
             (mutations.one_that_is_wanted_is_forgotten, QUIET),
             (mutations.who_was_asked_is_waited_for_for_ever, OFFERING),
+            (mutations.what_was_sent_just_now_is_forgotten, REFUSED),
             (breakages.cursor_is_only_a_number, RESTORED),
             (mutations.the_head_is_not_compared, OVERGROWN),
             (mutations.an_unknown_life_is_believed, RESTORED),

@@ -273,6 +273,11 @@ def who_was_asked_is_waited_for_for_ever(patch: Patch) -> None:
     patch.setattr(Asked, "_left", left)
 
 
+def what_was_sent_just_now_is_forgotten(patch: Patch) -> None:
+    """Only what the last answer names goes as a document: of two versions that are refused, each by turns."""
+    patch.setattr(serve, "wanted_next", lambda cut, have, applied, wanted, before: wanted)
+
+
 def the_future_is_not_kept_aside(patch: Patch) -> None:
     """A version from the future is refused, and the cursor moves past it."""
     patch.setattr(Receiver, "_set_aside", lambda _self, _peer, _version, room, full: (room, full))

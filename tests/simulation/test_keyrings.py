@@ -10,6 +10,7 @@ from sync.keyring import parse
 from sync.trust import judge
 from tests.simulation import distrust
 from tests.simulation.breakages import Patch
+from tests.simulation.mutate import REFUSED
 from tests.simulation.oracle import Fault
 from tests.simulation.shapes import SHAPES, drawn
 from tests.simulation.world import Op, World, run
@@ -123,18 +124,6 @@ def test_the_oracles_own_judgement_is_that_of_the_rules() -> None:
     assert refused > 100
 
 
-REFUSED_BY_TURNS: list[Op] = [
-    ("enrol", "A", "ABCD", False), ("enrol", "B", "AB", False), ("enrol", "C", "ABD", False),
-    ("enrol", "D", "ABCD", False), ("revoke", "A", "A", -20), ("push", "D", "C", "delay"), ("push", "B", "A", "torn"),
-    ("rotate", "D"), ("push", "A", "B", "ok"), ("write", "C", "b", "x"),
-    ("link", "C", ("a", "x"), ("a", "x"), False), ("rename", "C", "b", "x", "x"), ("write", "A", "b", "x"),
-    ("write", "D", "a", "x"), ("push", "C", "A", "noack"), ("delete", "B", "a", "x"), ("push", "A", "D", "ok"),
-    ("rotate", "B"), ("push", "A", "B", "delay"), ("rename", "A", "b", "x", "x"), ("deliver", 2),
-    ("push", "A", "D", "ok"), ("write", "B", "a", "x"), ("delete", "B", "a", "x"), ("push", "D", "C", "dup"),
-]  # fmt: skip
-"""At the end B relays two versions of one key, in conflict, both under a key that the others have revoked."""
-
-
 @pytest.mark.parametrize("remembers", [True, False], ids=["", "forgetful"])
 def test_two_versions_that_are_refused_are_not_asked_for_by_turns(
     remembers: bool, monkeypatch: pytest.MonkeyPatch
@@ -143,5 +132,5 @@ def test_two_versions_that_are_refused_are_not_asked_for_by_turns(
     comes, and the two nodes talk for ever."""
     if not remembers:
         monkeypatch.setattr(serve, "wanted_next", lambda cut, have, applied, wanted, before: wanted)
-    found = run("mesh of four", REFUSED_BY_TURNS, keys=Signing(), policy="any", page_limit=3, slice_size=1, seed=63)
+    found = run("mesh of four", REFUSED.begin, keys=Signing(), policy="any", page_limit=3, slice_size=1, seed=63)
     assert [one.kind for one in found] == ([] if remembers else ["restless"])
