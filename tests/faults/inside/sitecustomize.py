@@ -21,11 +21,17 @@ def move_clock(path: str) -> None:
     time.time = lambda: seconds() + struct.unpack("<q", error[:8])[0] / 1e9
 
 
+def replace(owner: object, name: str, new: object) -> None:
+    """Raises AttributeError where nothing has this name any more: setting it would take nothing away."""
+    getattr(owner, name)
+    setattr(owner, name, new)
+
+
 def deaf() -> None:
     """The receiver moves its cursor without applying anything."""
     from sync.receive import Receiver
 
-    Receiver.accept = lambda *_, **__: True  # type: ignore[method-assign]
+    replace(Receiver, "accept", lambda *_, **__: True)
 
 
 def last_writer_wins() -> None:
@@ -38,7 +44,7 @@ def last_writer_wins() -> None:
         result = original(kept, new)
         return merge.Added(result.kept[:1], result.dropped) if isinstance(result, merge.Added) else result
 
-    receive.merge = merged
+    replace(receive, "merge", merged)
 
 
 def vague() -> None:
@@ -48,9 +54,9 @@ def vague() -> None:
     def always(*_: object) -> explain.Explanation:
         return explain.Explanation("timeout", "something went wrong")
 
-    import node.daemon
+    import node.calls
 
-    node.daemon.explain = always
+    replace(node.calls, "explain", always)
 
 
 SABOTAGES = {one.__name__: one for one in (deaf, last_writer_wins, vague)}
