@@ -100,9 +100,14 @@ def forge(world: World, at: str, victim: str, namespace: str, title: str, ahead:
 
 
 def _claim(on: Occasion) -> None:
+    """Of the bits that only the victim can compute it guesses another value than the true one.
+
+    Once in 2**20 guesses it would be right, and no rule could tell its claim from a version that has seen that write.
+    """
     life = on.victim.store.lives()[-1]
     number = max(1, on.victim.store.position().number + on.ahead)
-    _own(on, {life.actor: number << 20 | on.world.random.getrandbits(20)})
+    guess = number << clocks.MAC_BITS | on.world.random.getrandbits(clocks.MAC_BITS)
+    _own(on, {life.actor: guess ^ (guess == clocks.counter(life.secret, *on.key, number))})
 
 
 def _future(on: Occasion) -> None:

@@ -55,6 +55,21 @@ def test_the_oracle_sees_a_forgery_that_is_accepted(what: str, monkeypatch: pyte
     assert "forged" in {fault.kind for fault in ended(told(what))}
 
 
+@pytest.mark.parametrize("may_be_right", [False, True], ids=["", "right"])
+def test_a_guess_at_the_mac_is_never_right(may_be_right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The liar draws the very bits. Control: a right guess hides the write, as docs/simulation.md says."""
+    mesh = World("pair", seed=1, keys=Signing())
+    mesh.do(("write", "A", "a", "x"))
+    (written,) = mesh.nodes["A"].store.everything().values()
+    (counter,) = written[0].version.clock.values()
+    monkeypatch.setattr(mesh.random, "getrandbits", lambda bits: counter & ((1 << bits) - 1))
+    if may_be_right:
+        monkeypatch.setattr(byzantine.clocks, "counter", lambda *_: 0)
+    mesh.do(("forge", "B", "A", "a", "x", 0, False))
+    monkeypatch.undo()
+    assert [one.kind for one in ended(mesh)] == (["lost"] * 2 if may_be_right else [])
+
+
 def test_one_counter_for_two_contents_is_kept_twice_and_named() -> None:
     """Each half is told to another node; once they meet all keep both, and the alarm says who signed them."""
     mesh = told("equivocate")
