@@ -284,11 +284,19 @@ def test_killed_in_the_middle_and_run_again_it_ends_the_same(tmp_path: Path, *, 
 
 
 def _kill_in_the_middle(home: Home, path: Path) -> None:
-    """Begin an import, and kill it once the store's log has grown by some batches."""
+    """Begin an import, and kill it once some batches are in the store's log, which has its length before."""
     log = home.path / "store.db-wal"
+
+    def is_written() -> bool:
+        if not log.exists():
+            return False
+        with log.open("rb") as file:
+            file.seek(400_000)
+            return any(file.read(64))
+
     with process("import", "--from-rust", str(path), "--home", str(home.path)) as started:
         end = time.monotonic() + PATIENCE
-        while not (log.exists() and log.stat().st_size > 400_000):
+        while not is_written():
             assert started.poll() is None and time.monotonic() < end, "it was over before it could be killed"
             time.sleep(0.005)
         started.send_signal(signal.SIGKILL)
