@@ -113,9 +113,10 @@ class Tail:
         offers, times = [], []
         for change in changes:
             namespace, record_id = change.key
-            if request.scope is not None and not request.scope.allows(namespace):
-                continue
+            # What came from this peer is looked at again until something else comes, so the cheaper question is first.
             if request.skip_giver and len(change.kept) == 1 and change.kept[0].giver == request.skip_giver:
+                continue
+            if request.scope is not None and not request.scope.allows(namespace):
                 continue
             for one in change.kept:
                 version = one.version
