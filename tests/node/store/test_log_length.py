@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import stores
-from stores import PASSPHRASE, Keeper, faults
+from stores import PASSPHRASE, Keeper, faults, raw
 
 from node.store import Store, wal
+from node.store.connection import DatabaseError
 from node.store.wal import READY, WriteAheadLog
 
 COMMITS = 60
@@ -71,6 +72,29 @@ def test_writes_between_the_steps_are_kept(keeper: Keeper, monkeypatch: pytest.M
     keeper.close()
     again = Keeper(keeper.path, create=False)
     assert again.titles() == titles
+    again.close()
+
+
+def test_nobody_else_writes_during_a_step(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another process either: what it appended between the look at the file's end and the zeros would be lost."""
+    keeper.close()
+    tried = []
+
+    def lengthened(path: str) -> bool:
+        with raw(keeper.path) as beside:
+            beside.execute("PRAGMA busy_timeout=0")
+            try:
+                beside.execute("BEGIN IMMEDIATE")
+            except DatabaseError as error:
+                tried.append(str(error))
+            else:
+                tried.append("it may write")
+        return False
+
+    monkeypatch.setattr(wal, "_lengthened", lengthened)
+    again = Keeper(keeper.path, create=False)
+    stores.until(lambda: not again.store.writer._log.is_due)
+    assert tried == ["database is locked"]
     again.close()
 
 
