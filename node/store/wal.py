@@ -35,8 +35,8 @@ class WriteAheadLog:
     def __init__(self, connection: Connection, copier: Connection, path: Path) -> None:
         # Closed last: closing any descriptor of a file gives up all locks that the process has on it (POSIX).
         self._database = os.open(path, os.O_RDONLY)
-        self._path = f"{path}-wal"
-        self._is_short = True
+        self._file = _opened(f"{path}-wal")
+        self._is_short = self._file is not None
         self._connection = connection
         self._copier = copier
         self._commits = 0
@@ -63,7 +63,7 @@ class WriteAheadLog:
             pages = self._pages(self._connection)
             if pages > TOO_LONG:
                 self._checkpoint("TRUNCATE")
-                self._is_short = True
+                self._is_short = self._file is not None
             elif pages > WORTH_COPYING:
                 self._copied.clear()
                 self._is_copying = True
@@ -87,13 +87,15 @@ class WriteAheadLog:
         self._checkpoint("TRUNCATE")
         self._connection.close()
         os.close(self._database)
+        if self._file is not None:
+            os.close(self._file)
 
     def _lengthen(self) -> bool:
         """Append zeros, which SQLite takes for the end of the log. Returns whether the file is still too short."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")  # nobody, of another process either, may write after its end
             try:
-                return _lengthened(self._path)
+                return self._file is not None and _lengthened(self._file)
             finally:
                 self._connection.execute("ROLLBACK")
         except (DatabaseError, OSError):
@@ -140,15 +142,22 @@ class WriteAheadLog:
                 return
 
 
-def _lengthened(path: str) -> bool:
-    """As `WriteAheadLog._lengthen`, for whoever holds the right to write."""
-    file = os.open(path, os.O_WRONLY)
+def _opened(path: str) -> int | None:
+    """The log that SQLite has open, for as long as the store is: later, another store's may lie at its path.
+
+    None where it cannot be written to.
+    """
     try:
-        size, disk = os.fstat(file).st_size, os.fstatvfs(file)
-        if size >= READY or disk.f_bavail * disk.f_frsize < PLENTY:
-            return False
-        written = os.pwrite(file, bytes(min(GROWTH, READY - size)), size)
-        os.fdatasync(file)
-        return size + written < READY
-    finally:
-        os.close(file)
+        return os.open(path, os.O_WRONLY)
+    except OSError:
+        return None
+
+
+def _lengthened(file: int) -> bool:
+    """As `WriteAheadLog._lengthen`, for whoever holds the right to write."""
+    size, disk = os.fstat(file).st_size, os.fstatvfs(file)
+    if size >= READY or disk.f_bavail * disk.f_frsize < PLENTY:
+        return False
+    written = os.pwrite(file, bytes(min(GROWTH, READY - size)), size)
+    os.fdatasync(file)
+    return size + written < READY
