@@ -27,8 +27,8 @@ RUN set -e; \
     /opt/build/bin/pip wheel -q --no-index --no-deps --no-build-isolation -w /dist /src; \
     /opt/build/bin/pip --python /opt/app/bin/python install -q --no-index --no-deps --no-compile /dist/*.whl; \
     /opt/app/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/app/lib; \
-    for name in node data mesh/ca mesh/a mesh/b mesh/c mesh/stranger; do mkdir -p /root-of-data/$name; done; \
-    chmod 0700 /root-of-data/node /root-of-data/data /root-of-data/mesh/*; \
+    for name in node data mesh/ca mesh/a/data mesh/b/data mesh/c/data mesh/stranger/data; do mkdir -p /root-of-data/$name; done; \
+    chmod 0700 /root-of-data/node /root-of-data/data /root-of-data/mesh/* /root-of-data/mesh/*/data; \
     python3 -c 'import os, sys; t = int(sys.argv[1]); [os.utime(os.path.join(d, n), (t, t), follow_symlinks=False) for root in ("/opt/app", "/root-of-data") for d, ds, fs in os.walk(root) for n in (".", *ds, *fs)]' "$SOURCE_DATE_EPOCH"
 
 FROM ${BASE}

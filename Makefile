@@ -10,7 +10,7 @@ COMPOSE    ?= $(if $(shell docker compose version 2>/dev/null),docker compose,do
 MESH_BASE  ?= python:3.12-slim-bookworm
 MESH_IMAGE ?= ai-memory:local
 
-.PHONY: test lint types unit demo bench simulate simulate-sum mutate scale test-mesh test-faults env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check audit licences scan supply
+.PHONY: test lint types unit demo bench simulate simulate-sum mutate mutate-guards scale test-mesh test-faults test-kills liar flood env clean lock image wheelhouse base cluster-up cluster-down cluster-status test-cluster sbom sbom-check audit licences scan supply
 
 test: lint types unit
 
@@ -21,8 +21,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# In as many processes as there are cores, at most four; the tests of one file stay together.
 unit: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 # Three real nodes on this machine, real text, a stranger at the gate.
 demo: $(STAMP)
@@ -32,9 +33,23 @@ demo: $(STAMP)
 test-mesh: $(STAMP)
 	MESH_RECORDS=60000 MESH_KILLS=20 $(BIN)/python -m pytest -q -s --timeout 1500 tests/mesh
 
+# Every command that writes, killed with -9 at each of its steps and at 50 random moments. Again: KILL_SEED=7 make test-kills.
+test-kills: KILLS ?= 50
+test-kills: KILL_STEPS ?= 1000
+test-kills: $(STAMP)
+	KILLS=$(KILLS) KILL_STEPS=$(KILL_STEPS) $(BIN)/python -m pytest -q -s --timeout 3000 tests/kills
+
 # 200 seeded rounds of faults over network namespaces with delay and loss; Linux and root. Again: FAULT_SEED=7 FAULT_ROUNDS=1.
 test-faults: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python -m tests.faults
+
+# Two nodes and a listed liar, who sends what it can for LIAR_SECONDS (300): a write arrives within 2 s, and 300 MiB suffice.
+liar: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python -m tests.liar
+
+# A stranger with 16 addresses floods a real node in every way, a minute each; a listed peer connects meanwhile. ONLY=word.
+flood: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python -m tests.flood $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) $(if $(ONLY),--only '$(ONLY)')
 
 # Histories of whole meshes under virtual time, with an oracle (docs/simulation.md): N of them, or for MINUTES. SEED, JOBS,
 # SHAPE and BOOK may be given; REPLAY='shape/seed/number' plays one again. `simulate-sum` sums the book: BOOKS='a b'.
@@ -49,6 +64,11 @@ simulate-sum: $(STAMP)
 # Every rule broken by hand: after how many histories is it found? Writes the table of docs/simulation.md.
 mutate: $(STAMP)
 	$(SIMULATION) mutate --table docs/simulation.md $(if $(JOBS),--jobs $(JOBS))
+
+# Every guard of tls/ and sync/ taken away, one at a time: whose tests stay green? Goes on where it ended (guards.book).
+# ONLY=tls/channel.py names modules, LIMIT=50 ends after so many, FLAGS=--hasty tries the module's own tests alone.
+mutate-guards: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python -m tests.guards $(if $(ONLY),--only $(ONLY)) $(if $(LIMIT),--limit $(LIMIT)) $(FLAGS)
 
 # What a change costs in meshes of up to 1,000 nodes, in virtual time. Writes the table of docs/scale.md.
 scale: $(STAMP)
@@ -83,7 +103,7 @@ test-cluster: $(STAMP)
 
 # One run, one table: each figure beside the limit of its parts.
 bench: $(STAMP)
-	$(BIN)/python -m tests.bench
+	PYTHONPATH=tests/support $(BIN)/python -m tests.bench
 
 # Releases, docs/release.md. KEYS=folder names another keyring, REMOTE=none leaves out the comparison with `origin`.
 RELEASING = $(if $(KEYS),--keys $(KEYS)) $(if $(REMOTE),--remote $(REMOTE))

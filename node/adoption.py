@@ -5,11 +5,11 @@ They are records with their attestations, as they go between peers; `sync.adopti
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from sync import link
+from sync import counted, link
 from sync.adoption import Outcome
 from sync.engine import Engine
 from sync.errors import RemoteError
@@ -25,8 +25,8 @@ AT_ONCE = 100
 
 
 class _Request(msgspec.Struct):
-    memories: list[msgspec.Raw]
-    links: list[msgspec.Raw] = []
+    memories: msgspec.Raw
+    links: msgspec.Raw = counted.EMPTY
     """Links and unlinks."""
     dry_run: bool = False
 
@@ -69,20 +69,27 @@ def parts(body: bytes) -> Iterator[Part]:
         raise RemoteError("malformed", "the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RemoteError("malformed", f"the body is no object with a list of memories: {error}") from None
-    count = len(asked.memories) + len(asked.links)
-    if count > MOST:
-        raise RemoteError("limits", f"{count} memories and links, at most {MOST} in one request")
-    for start in range(0, len(asked.memories), AT_ONCE):
-        yield Part([read(bytes(raw), "m") for raw in asked.memories[start : start + AT_ONCE]], asked.dry_run)
-    for start in range(0, len(asked.links), AT_ONCE):
-        yield Part([link.read(bytes(raw)) for raw in asked.links[start : start + AT_ONCE]], asked.dry_run)
+    memories, links = counted.all_raws((("memories", asked.memories), ("links", asked.links)), MOST)
+    for start in range(0, len(memories), AT_ONCE):
+        yield Part([_read("m", bytes(raw)) for raw in memories[start : start + AT_ONCE]], asked.dry_run)
+    for start in range(0, len(links), AT_ONCE):
+        yield Part([_read("l", bytes(raw)) for raw in links[start : start + AT_ONCE]], asked.dry_run)
 
 
-def answer(told: Iterable[Told]) -> dict[str, Any]:
-    """`{"outcomes": […], "alarms": […]}`, the outcomes in the order of the request: memories, then links."""
+def _read(kind: Literal["m", "l"], raw: bytes) -> Version | Refused:
+    if fault := counted.size_fault(raw):
+        return Refused("", kind, "limits", fault)
+    return read(raw, "m") if kind == "m" else link.read(raw)
+
+
+def answer(told: Iterable[Told], failed: int = 0) -> dict[str, Any]:
+    """`{"outcomes": […], "alarms": […]}`, the outcomes in the order of the request: memories, then links.
+
+    `failed`: how many at its end were not looked at, as the store failed before them.
+    """
     told = list(told)
     return {
-        "outcomes": [_shown(one) for part in told for one in part.outcomes],
+        "outcomes": [_shown(one) for part in told for one in part.outcomes] + [{"outcome": "failed"}] * failed,
         "alarms": [{"kind": one.kind, "detail": one.detail} for part in told for one in part.alarms],
     }
 

@@ -32,6 +32,9 @@ class Calling(Protocol):
 
     def start(self) -> None: ...
 
+    def stop(self) -> None:
+        """Do nothing more, and end what is under way; `close` waits for the end of it."""
+
     async def close(self) -> None: ...
 
     def committed(self, number: int) -> None: ...

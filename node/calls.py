@@ -1,19 +1,22 @@
 """Calls to peers: for each that has an address, what keeps it in step over pinned connections of its own."""
 
+import shlex
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import structlog
 
 from node.bridge import Bridge, Call, Calling
-from node.config import Config
+from node.config import Config, ConfigError
 from node.dialer import Dialer
 from node.exchange import Exchange
 from node.home import Home
+from node.passphrase import from_file
 from node.peers import Peer
 from node.replicator import Limits, Replicator
 from sync.peer import Pace
 from tls.contexts import PinnedContext
-from tls.explain import explain
+from tls.explain import Known, explain
 from tls.fingerprint import Fingerprint
 from tls.gate import Gate
 
@@ -34,7 +37,12 @@ class Calls:
         assert peer.url is not None, "only peers with an address are called"
 
         def explained(error: BaseException) -> tuple[str, str]:
-            found = explain(error, self._gate.own_fingerprint, config.name)
+            leaf = self._gate.identity.leaf
+            begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+            known = Known(
+                fingerprint, self._gate.allowed(fingerprint), begins, ends, datetime.now(UTC), shlex.quote(peer.name)
+            )
+            found = explain(error, self._gate.own_fingerprint, config.name, known)
             return found.code, found.text
 
         pace = Pace(config["sync", "pull_interval"], config["sync", "retry_first"], config["sync", "retry_longest"])
@@ -54,9 +62,9 @@ class Calls:
         if peer.api_key_file is None:
             return None
         try:
-            return self._home.under(peer.api_key_file).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            log.error("peer.api_key", peer=peer.name, reason=f"{peer.api_key_file}: {error}")
+            return from_file(self._home.under(peer.api_key_file)).strip()
+        except ConfigError as error:
+            log.error("peer.api_key", peer=peer.name, reason=str(error))
             return None
 
     def _context_for(self, fingerprint: Fingerprint) -> PinnedContext:

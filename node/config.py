@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from node import bridge
+from node.places import Places
 from node.settings import PEER_SETTINGS, SETTINGS, Setting
 from tls.fingerprint import Fingerprint
+from tls.ownership import SharedFileError, advice, read_own, require_own
 
+BOM = "\ufeff"
+"""The mark that some editors, those of Windows above all, write before the text of a file."""
+_DECIDING = (("trust", "keyring"), ("store", "path"))
+"""Files that decide over a node too; the allowlist, certificate and CAs are judged wherever they are read."""
 PREFIX = "AI_MEMORY_"
 OTHER_VARIABLES = frozenset(("AI_MEMORY_HOME", "AI_MEMORY_DB_KEY", "AI_MEMORY_DB_PASSPHRASE", "AI_MEMORY_AGENT_ID"))
 """Variables of ours that are no setting of the file."""
+_NOTHING = re.compile(r"\s*([#\[].*)?")
+"""A line that sets nothing."""
 NO_BRIDGE = "is true, but this program was built without the bridge to the older protocol (node/legacy)"
 
 
@@ -111,23 +118,57 @@ class Config:
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read and check. A missing file is an error. Raises ConfigError."""
+    """Read and check. A missing file is an error, and so is one that sets nothing. Raises ConfigError.
+
+    So is one that others could change, the folder that it lies in, or a keyring or a store that it names
+    (docs/decisions/0055).
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_own(path).decode().replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}; run `ai-memory init` first, or name the right --home"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"{path}: not UTF-8 text"]) from None
-    return parse(text, str(path), os.environ if environment is None else environment)
+        raise ConfigError([f"{path}: {error.strerror}; {_what_to_do(path, error)}"]) from None
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise ConfigError([f"{path}: not UTF-8 text ({found}); save it as UTF-8 in your editor"]) from None
+    except SharedFileError as error:
+        raise ConfigError([str(error)]) from None
+    if all(_NOTHING.fullmatch(line) for line in text.removeprefix(BOM).split("\n")):
+        was = "it is empty" if not text.strip() else "it sets nothing"
+        expected = "expected at least the [node] name that `ai-memory init` writes; was the file cut off?"
+        raise ConfigError([f"{path}: {was}, {expected} Put it back from a backup, or write it anew"])
+    config = parse(text, str(path), os.environ if environment is None else environment)
+    named = [path.parent, *(path.parent / Path(config[name]).expanduser() for name in _DECIDING)]
+    if faults := [fault for one in named if (fault := _shared_fault(one))]:
+        raise ConfigError(faults)
+    return config
+
+
+def _what_to_do(path: Path, error: OSError) -> str:
+    if not isinstance(error, FileNotFoundError):
+        return advice(error, path) or "look what lies there"
+    if (path.parent / "node.key").exists():
+        return "there was a node in this folder: put the file back, from a backup or written anew"
+    return "run `ai-memory init` first, or name the right --home"
+
+
+def _shared_fault(path: Path) -> str | None:
+    try:
+        require_own(path, path.stat())
+    except SharedFileError as error:
+        return str(error)
+    except OSError:
+        return None  # not there, or not to be looked at: whoever needs it will say so
+    return None
 
 
 def parse(text: str, source: str, environment: Mapping[str, str]) -> Config:
     """Check the text of a configuration. Raises ConfigError with every problem in it."""
+    text = text.removeprefix(BOM)
     try:
         document = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, or a number that Python will not read
         raise ConfigError([_syntax(str(error), text, source)]) from None
-    places = _Places(text, source)
+    places = Places(text, source)
     problems: list[str] = []
     values = {(setting.section, setting.key): setting.default for setting in SETTINGS}
     sections = {setting.section for setting in SETTINGS}
@@ -173,7 +214,7 @@ def _origin(
     keys: Sequence[str],
     document: Mapping[str, Any],
     environment: Mapping[str, str],
-    places: "_Places",
+    places: Places,
 ) -> str:
     """Where the value of a setting came from: of several, the first that anybody set."""
     for key in keys:
@@ -232,7 +273,7 @@ def _checked(setting: Setting, value: Any, what: str, problems: list[str]) -> An
     return value
 
 
-def _peers(tables: object, places: "_Places", problems: list[str]) -> list[PeerConfig]:
+def _peers(tables: object, places: Places, problems: list[str]) -> list[PeerConfig]:
     if not isinstance(tables, list):
         problems.append(f"{places.section('peer')}: peers are written [[peer]], with two brackets")
         return []
@@ -260,7 +301,7 @@ def _identifiers(table: Mapping[str, Any]) -> Iterator[tuple[str, str | Fingerpr
         yield "fingerprint", Fingerprint.parse(str(table.get("fingerprint")))
 
 
-def _peer(table: Mapping[str, Any], index: int, places: "_Places", problems: list[str]) -> PeerConfig | None:
+def _peer(table: Mapping[str, Any], index: int, places: Places, problems: list[str]) -> PeerConfig | None:
     before = len(problems)
     values = {setting.key: setting.default for setting in PEER_SETTINGS}
     for key, value in table.items():
@@ -337,36 +378,3 @@ def _find(settings: Sequence[Setting], section: str, key: str) -> Setting | None
 def _like(name: str, known: Any) -> str:
     close = difflib.get_close_matches(name, sorted(known), 1)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
-
-
-class _Places:
-    """Where sections and keys stand in the text, which the parser does not tell."""
-
-    def __init__(self, text: str, source: str) -> None:
-        self._source = source
-        self._lines: dict[tuple[str, str | None], int] = {}
-        section = ""
-        repeated: Counter[str] = Counter()
-        for number, line in enumerate(text.split("\n"), 1):
-            header = re.match(r"\s*(\[{1,2})\s*[\"']?([^\]\s\"']+)[\"']?\s*\]", line)
-            if header:
-                section = header[2]
-                if header[1] == "[[":
-                    section = f"{header[2]}/{repeated[header[2]]}"
-                    repeated[header[2]] += 1
-                self._lines.setdefault((section, None), number)
-            elif key := re.match(r"\s*(?:([A-Za-z0-9_-]+)\s*\.\s*)?[\"']?([A-Za-z0-9_-]+)[\"']?\s*=", line):
-                self._lines.setdefault((section or key[1] or "", key[2]), number)
-
-    def section(self, section: str) -> str:
-        return self._at((section, None), (f"{section}/0", None), ("", section))
-
-    def key(self, section: str, key: str) -> str:
-        return self._at((section, key), (section, None), ("", section))
-
-    def peer(self, index: int, key: str | None) -> str:
-        return self._at((f"peer/{index}", key), (f"peer/{index}", None))
-
-    def _at(self, *names: tuple[str, str | None]) -> str:
-        line = next((self._lines[name] for name in names if name in self._lines), 1)
-        return f"{self._source}:{line}"

@@ -1,20 +1,24 @@
 """Conflicts for local clients: what is kept of keys that were written apart, why one wins, and how to settle them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from node.memories import DEFAULT_LIST, MAX_LIST, MIN_PREFIX, Memories, decoded, whole
+from node.inputs import decoded, whole
+from node.memories import DEFAULT_LIST, MAX_LIST, MIN_PREFIX, Memories
 from node.store import Reader
 from sync import settle
 from sync.attest import writer_of
 from sync.errors import RemoteError
 from sync.link import RELATIONS, link_id
+from sync.scope import Globs
 from sync.settle import Changed, Settled
 from sync.version import TAG_BYTES, Key, Version
 
 KINDS = {"m": "memory", "t": "tombstone", "l": "link", "u": "unlink"}
+MOST_BYTES = 8 * 2**20
+"""Documents of one list: whoever may write makes many versions of many keys."""
 WINNER = "winner"
 """In the place of a tag: whichever version wins among those that are expected."""
 _UNCOMPARED = ("access_count", "last_accessed_at", "updated_at", "deleted_at", "attestation")
@@ -50,21 +54,20 @@ class Conflicts:
     async def listed(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Keys with more than one kept version, newest change first; and titles that memories share.
 
-        `limit` and `offset` hold for either list; `count` is of all such keys.
+        `limit` and `offset` hold for either list; `count` is of all such keys. Of `conflicts` there may be fewer than
+        `limit` where they are large: the next begins at `offset` and as many as came.
         """
         limit, offset = whole(query, "limit", DEFAULT_LIST, MAX_LIST), whole(query, "offset", 0, 10**9)
 
+        scope = self._memories.rights.scope
+
         def read(reader: Reader) -> dict[str, Any]:
             return {
-                "conflicts": [_described(key, _kept(reader, key)) for key in reader.conflicting(limit, offset)],
-                "count": reader.conflict_count(),
+                "conflicts": list(_cut(reader, reader.conflicting(limit, offset, scope))),
+                "count": reader.conflict_count(scope),
                 "shared_titles": [
-                    {
-                        "namespace": namespace,
-                        "title": title,
-                        "ids": [one.version.id for one in reader.by_title(namespace, title)],
-                    }
-                    for namespace, title in reader.twins(limit, offset)
+                    {"namespace": one.namespace, "title": one.title, "ids": list(one.ids)}
+                    for one in reader.twins(limit, offset, scope)
                 ],
             }
 
@@ -73,8 +76,10 @@ class Conflicts:
     async def get(self, record_id: str, namespace: str | None) -> dict[str, Any]:
         """All kept versions of one key. Raises RemoteError `ambiguous_id`, and `not_found` where it has no conflict."""
 
+        scope = self._memories.rights.scope
+
         def read(reader: Reader) -> dict[str, Any]:
-            key = _found(reader, record_id, namespace)
+            key = _found(reader, record_id, namespace, scope)
             return _described(key, _kept(reader, key))
 
         return await self._memories.read(read)
@@ -87,11 +92,14 @@ class Conflicts:
         wanted = decoded(_resolution, body)
         writer = self._memories.writer(wanted.agent_id, agent)
 
+        rights = self._memories.rights
+
         def read(reader: Reader) -> tuple[Key, list[Version]]:
-            key = _found(reader, record_id, namespace)
+            key = _found(reader, record_id, namespace, rights.scope)
             return key, _kept(reader, key)
 
         key, kept = await self._memories.read(read)
+        rights.require_write(key[0])
         seen = _seen(wanted.expected, kept)
         choice = _choice(wanted, seen)
         # The transaction compares once more: what arrived since this look refuses it.
@@ -111,10 +119,10 @@ class Conflicts:
         }
 
 
-def _found(reader: Reader, record_id: str, namespace: str | None) -> Key:
+def _found(reader: Reader, record_id: str, namespace: str | None, scope: Globs | None) -> Key:
     """The key of a conflict: of a memory, a link or a deleted one. A link may be said as `source relation target`."""
     for name in (record_id, _as_link(record_id)):
-        found = reader.conflicting_beginning(name, namespace) if name else []
+        found = reader.conflicting_beginning(name, namespace, scope) if name else []
         exact = [key for key in found if key[1] == name]
         if not exact and len(name) < MIN_PREFIX:
             continue
@@ -135,6 +143,17 @@ def _as_link(record_id: str) -> str:
 
 def _nothing(record_id: str) -> str:
     return f"no conflict under {record_id[:128]!r}: at most one version of it is kept"
+
+
+def _cut(reader: Reader, keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
+    """These keys with all their versions, as long as the documents come to less than MOST_BYTES; one at least."""
+    size = 0
+    for key in keys:
+        kept = _kept(reader, key)
+        yield _described(key, kept)
+        size += sum(len(one.doc) for one in kept)
+        if size >= MOST_BYTES:
+            return
 
 
 def _kept(reader: Reader, key: Key) -> list[Version]:

@@ -3,9 +3,14 @@
 import asyncio
 import contextlib
 import gc
+import os
+import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +18,8 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from node import bridge, keyfile
+from node import allocator, bridge, health, keyfile, logs
+from node.api.callers import Callers
 from node.api.federation import Federation
 from node.api.local import Local
 from node.api.serving import Runner
@@ -23,20 +29,28 @@ from node.config import Config, ConfigError
 from node.door import Door
 from node.edits import Edits
 from node.exchange import Exchange, new_engine
-from node.home import Home
+from node.home import Home, Running
 from node.identities import Identities
 from node.links import Links, with_waiting
 from node.memories import Memories
+from node.opening import Patience
 from node.passphrase import from_file
-from node.peers import PeerBook, book_of
+from node.peers import Peer, PeerBook, book_of
 from node.proofs import Proofs
+from node.refusals import OURS, THEIRS
+from node.standing import Facts, as_listed, clock_notes, judged, since
 from node.store import Store
-from node.store.errors import StoreError
+from node.store.errors import StoreError, StoreLocked
+from node.store.lock import NODE
 from node.timekeeper import Timekeeper
+from node.tokens import load as load_tokens
+from sync.feed import Cursor
 from sync.keyring import Keyring, KeyringError
 from sync.ports import Position
+from sync.receive import Alarm
 from tls.allowlist import Allowlist, AllowlistError
 from tls.allowlist import load as load_allowlist
+from tls.contexts import TIME
 from tls.errors import TlsError
 from tls.fingerprint import Fingerprint
 from tls.gate import WARN_DAYS, Gate
@@ -46,8 +60,19 @@ from tls.watch import Watcher
 RETRY_WAITING = 15.0
 """Seconds between looks at what waits in the future, and at the clock."""
 
+LAST_WORDS = 10.0
+"""Seconds that a node without a writer has to say goodbye."""
+LOST = 4
+"""The exit code of a node whose store is lost to it (node/cli/output.py)."""
+
 VERSION = version("ai-memory")
 """Looked up once: it is read from a file."""
+
+REPORTED = {
+    "duplicate_identity": "it says that two nodes take turns behind this node's certificate: was this node cloned with"
+    " its key? If so, give one of the two a certificate of its own",
+}
+"""What is said of an alarm that a peer reports about this node: its word, and no finding of this node."""
 
 log = structlog.get_logger("node")
 
@@ -65,23 +90,31 @@ class Daemon:
         self.gate = Gate(home.identity(config), self._first_allowlist())
         self.door = Door(
             self.gate,
-            lambda: Federation(self.exchange, self.links.heard_from, VERSION, bridge=self.bridge).application(),
+            lambda: Federation(
+                self.exchange, self.links.heard_from, VERSION, bridge=self.bridge, health=self.health
+            ).application(),
             config.address("federation"),
             Limits(
                 config["federation", "handshake_timeout"],
                 config["federation", "max_handshakes"],
                 config["federation", "max_handshakes_per_address"],
                 config["federation", "max_connections"],
+                config["federation", "max_connections_per_peer"],
             ),
             self.tell_where,
         )
         self.calls = Calls(home, config, self.gate, self.exchange, self.bridge)
         self.links = Links(self.calls.to)
         self.edits = Edits(self)
+        self.exchange.admits = lambda peer: self.gate.allowed(Fingerprint.parse(peer))
         self.local_url = ""
+        self._run_secret = secrets.token_hex(32)
         self.poke: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._settling = asyncio.Lock()
+        self._stood: dict[str, tuple[str, float]] = {}
+        self._logged: dict[str, str] = {}
+        self._compared: dict[str, tuple[str | None, int]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -95,7 +128,14 @@ class Daemon:
 
     def tell_where(self) -> None:
         """Write down for commands in the same folder where this node is reached."""
-        self.home.write_run(self.local_url, self.federation_url)
+        self.home.write_run(self._running())
+
+    def prove(self, nonce: str) -> str:
+        """Show that the local listener is the one that `run.json` speaks of."""
+        return self._running().proof(nonce)
+
+    def _running(self) -> Running:
+        return Running(os.getpid(), self.local_url, self.federation_url, str(self.store.path), self._run_secret)
 
     def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something beside everything else. What goes wrong in it is logged, and ends only itself."""
@@ -140,14 +180,16 @@ class Daemon:
         if days < WARN_DAYS:
             log.warning("identity.expires", days_left=days, reason="issue a new certificate, give its fingerprint out")
 
-    async def settle_links(self, book: PeerBook) -> None:
-        """Know these peers, call them, and no others."""
-        async with self._settling:  # two edits in a row: the later one counts
+    async def settle_links(self, book: PeerBook, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Know these peers, call them, and no others. `is_wanted`: false once a later edit says something else."""
+        async with self._settling:
             if self.bridge is not None:
                 await self.bridge.prepare(book)
+            if not is_wanted():
+                return
             self.exchange.replace_book(book.with_keyring(self.book.keyring))  # edited meanwhile, perhaps
             await self.links.settle(book, self.store.position.number)
-            if self.bridge is not None:
+            if self.bridge is not None and is_wanted():
                 await self.bridge.forget(book)
 
     # --- listeners
@@ -155,6 +197,10 @@ class Daemon:
     async def serve_local(self) -> Runner:
         """Open the local listener. Raises ConfigError where its address cannot be listened on."""
         key_file = self.config["local", "api_key_file"]
+        _require_named(self.home, key_file)
+        if key_file:
+            from_file(self.home.under(key_file))  # one that cannot be used is told now, not to the first client
+        load_tokens(self.home.tokens)
         local = Local(
             self.memories,
             Identities(self.store, self.engine.agent, self.clock.now),
@@ -162,7 +208,8 @@ class Daemon:
             self.health,
             self.status,
             max_body=self.config["local", "max_body"],
-            api_key=from_file(self.home.under(key_file)) if key_file else None,
+            prove=self.prove,
+            callers=Callers(self.home.under(key_file) if key_file else None, self.home.tokens),
             any_host=self.config["local", "allow_non_loopback"] and not self.config["local", "hosts"],
             hosts=self.config["local", "hosts"],
         )
@@ -182,19 +229,20 @@ class Daemon:
 
     # --- what the node says about itself
 
-    def health(self) -> dict[str, Any]:
-        return {
-            "status": "ok",
-            "service": "ai-memory",
-            "version": VERSION,
-            "federation_enabled": self.door.is_open,
-            "embedder_ready": False,
-        }
+    def health(self) -> tuple[dict[str, Any], int]:
+        """Body and HTTP status of the answer to `health`, on both listeners."""
+        troubles = [*self.store.troubles(), *self.door.troubles()]
+        return health.answer(troubles, version=VERSION, federation_enabled=self.door.is_open)
 
     async def status(self) -> dict[str, Any]:
         """Everything that `sync status` shows."""
+        conflicts = await self.store.reader.run(lambda reader: reader.conflict_count())
+        peers = self.standings(await self.exchange.look_at_waiting())
         position = self.store.position
-        conflicts, waiting = await self.store.reader.run(lambda reader: (reader.conflict_count(), reader.waiting()))
+        alarms: list[tuple[Alarm, int | None]] = [
+            (alarm, at // 1_000_000) for alarm, at in self.exchange.current_alarms().values()
+        ]
+        alarms += [(alarm, None) for alarm in (*self.edits.alarms(), *self._certificate_alarms())]
         return {
             "node": self.config.name,
             "fingerprint": self.gate.own_fingerprint.text,
@@ -204,21 +252,75 @@ class Daemon:
             "feed": position.number,
             "digest": f"{position.digest:032x}",
             "conflicts": conflicts,
-            "peers": [
-                await self._with_notes(self.exchange.refusals.told(one))
-                for one in with_waiting(self.links.status(self.book, position.number), waiting, self.clock.now())
-            ],
+            "edits": self.edits.status(),
+            "peers": [await self._with_notes(one) for one in peers],
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
-                 "detail": alarm.detail, "at": at // 1_000_000}
-                for alarm, at in self.exchange.alarms.values()
+                 "detail": alarm.detail, "at": at}
+                for alarm, at in alarms
             ],
         }  # fmt: skip
 
+    def _certificate_alarms(self) -> list[Alarm]:
+        """This node's own certificate, where no peer can accept it: or is it the clock?"""
+        leaf, now = self.gate.identity.leaf, datetime.now(UTC)
+        begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        clock = f"this node's clock says {now:{TIME}}"
+        if now < begins:
+            text = f"{clock}, and its certificate began at {begins:{TIME}}: set the clock of this machine"
+        elif now > ends:
+            text = (
+                f"{clock}, and its certificate ended at {ends:{TIME}}: if the clock is right, issue a new certificate"
+            )
+        else:
+            return []
+        return [Alarm("certificate", "", text)]
+
+    def standings(self, waiting: Mapping[str, tuple[int, str]]) -> list[dict[str, Any]]:
+        """How this node stands with each of its peers, at this moment. `waiting`: as `Exchange.look_at_waiting`."""
+        status, lacking = self.links.status(self.book, self.store.position.number), self.exchange.lacking(waiting)
+        status = [as_listed(one, self.exchange.admits(one["fingerprint"])) for one in status]
+        told = with_waiting(status, lacking, self.clock.now())
+        stood, now = self._stood, time.monotonic()
+        found = [judged(one, self._facts(self.book.find(one["fingerprint"]))) for one in told]
+        self._stood = {one["fingerprint"]: since(one, stood.get(one["fingerprint"]), now) for one in found}
+        return [one | {"for_seconds": round(now - self._stood[one["fingerprint"]][1], 1)} for one in found]
+
+    def _facts(self, peer: Peer) -> Facts:
+        exchange, refusals, who = self.exchange, self.exchange.refusals, peer.fingerprint
+        position, held = self.store.position, exchange.last_held(who)
+        return Facts(
+            position.number,
+            f"{position.digest:032x}",
+            peer.is_whole,
+            None if held is None else Cursor.parse(held).number,
+            refusals.here(who),
+            refusals.there(who),
+            {side: said for side in (OURS, THEIRS) if (said := refusals.said(who, side)) is not None},
+            refusals.last_heard(who),
+            refusals.rules(who) not in (None, exchange.policy(who).tag),
+        )
+
     async def _with_notes(self, told: dict[str, Any]) -> dict[str, Any]:
-        """A peer's status, and why it cannot agree with this node where that is so."""
+        """A peer's status, what it reports of this node, and why it cannot agree with this node where that is so."""
         peer = self.book.find(told["fingerprint"])
-        return told | {"notes": await self.bridge.notes(peer) if peer.legacy and self.bridge is not None else []}
+        notes = [REPORTED[name] for name in self.exchange.reported.get(peer.fingerprint, ())]
+        notes += clock_notes(told.get("clock_ahead"))
+        return told | {"notes": notes + (await self.bridge.notes(peer) if peer.legacy and self.bridge else [])}
+
+    def tell_standings(self) -> None:
+        """For the log: with whom this node stands otherwise than at the last look, in the words of `status`."""
+        told = self.standings(self.exchange.waiting)
+        for one in told:
+            before = self._logged.get(one["fingerprint"])
+            if before != one["standing"]:
+                log.info("sync.standing", peer=one["peer"], now=one["standing"], before=before, reason=one["reason"])
+            digests = one["digest"], self.store.position.digest
+            if one["standing"] == "differs" and self._compared.get(one["fingerprint"]) != digests:
+                self._compared[one["fingerprint"]] = digests
+                self.links.read_all(one["fingerprint"])
+        self._logged = {one["fingerprint"]: one["standing"] for one in told}
+        self._compared = {one: digests for one, digests in self._compared.items() if one in self._logged}
 
     # --- peers
 
@@ -231,12 +333,6 @@ class Daemon:
         with contextlib.suppress(RuntimeError):  # the loop is closed already: there is nobody left to tell
             self._loop.call_soon_threadsafe(self.links.committed, position.number)
 
-    async def sign_own(self) -> None:
-        """Write again, signed, what this node wrote before it could sign: no peer takes it otherwise."""
-        written = await self.exchange.sign_own()
-        if written:
-            log.info("store.signed", records=written, reason="they were written before this program could sign")
-
     async def keep_time(self) -> None:
         """Look at the clock, and at what waits for its time, again and again."""
         while True:
@@ -246,14 +342,18 @@ class Daemon:
                 await self.exchange.retry_waiting()
             except StoreError as error:
                 log.error("store.error", reason=str(error))  # a full disk: the next look tries again
+            self.tell_standings()
 
 
 @contextlib.asynccontextmanager
-async def running(home: Home, config: Config, passphrase: str, *, create: bool = False) -> AsyncIterator[Daemon]:
-    """A node that serves. Raises ConfigError, StoreError or TlsError where it cannot."""
-    store = await asyncio.to_thread(
-        Store.open, home.store(config), passphrase, create=create, readers=config["store", "readers"]
-    )
+async def running(
+    home: Home, config: Config, passphrase: str, stop: asyncio.Event | None = None
+) -> AsyncIterator[Daemon]:
+    """A node that serves. Raises ConfigError, StoreError or TlsError where it cannot.
+
+    `stop`: ends the wait for a store that another process has; then Stopped is raised.
+    """
+    store = await _opened(home, config, passphrase, stop)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, store.close)
         daemon = Daemon(home, config, store)
@@ -274,7 +374,8 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         await daemon.settle_links(daemon.book)
         stack.push_async_callback(daemon.close)
         daemon.begin(daemon.keep_time(), "time")
-        daemon.begin(daemon.sign_own(), "store.sign")
+        daemon.begin(daemon.edits.keep(), "edits")
+        daemon.begin(allocator.give_back(), "allocator")
         watcher = Watcher(daemon.edits.watched)
         watcher.start()
         stack.push_async_callback(watcher.close)
@@ -282,25 +383,77 @@ async def running(home: Home, config: Config, passphrase: str, *, create: bool =
         yield daemon
 
 
-async def serve(
-    home: Home, config: Config, passphrase: str, *, create: bool = False, ready: Callable[[Daemon], None]
-) -> None:
+def _require_named(home: Home, key_file: str | None) -> None:
+    """Raises ConfigError where a node has an API key and its configuration does not name it: it may have been cut off.
+
+    It would be in order as it is, and its local listener open to every user of the machine.
+    """
+    if not key_file and os.path.lexists(home.api_key):
+        told = f"{home.api_key} is there, and {home.config} names no [local] api_key_file: was that file cut off?"
+        do = f'Put api_key_file = "{home.api_key.name}" back below [local], and whatever else is missing'
+        raise ConfigError([f"{told} {do}; or take {home.api_key.name} away, to let every user of this machine in"])
+
+
+class Stopped(Exception):
+    """The node was told to stop before it had its store."""
+
+
+async def _opened(home: Home, config: Config, passphrase: str, stop: asyncio.Event | None) -> Store:
+    """The store. A command that has it for a moment, at boot say, is waited for; another node that serves is not."""
+    patience = Patience(lambda text: log.warning("store.waiting", reason=text))
+    while True:
+        try:
+            return await asyncio.to_thread(
+                Store.open, home.store(config), passphrase, readers=config["store", "readers"], holder=NODE
+            )
+        except StoreLocked as error:
+            if error.holder == NODE and home.running() is not None:
+                raise
+            pause = patience.after(error)
+        if stop is not None and stop.is_set():
+            raise Stopped
+        await asyncio.sleep(pause)
+
+
+async def serve(home: Home, config: Config, passphrase: str, *, ready: Callable[[Daemon], None]) -> None:
     """Run until SIGINT or SIGTERM; SIGHUP reloads what may be edited. `ready` is called once both listeners are."""
-    stop = asyncio.Event()
+    stop, lost = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.of_loop)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with running(home, config, passphrase, create=create) as daemon:
-        loop.add_signal_handler(signal.SIGHUP, daemon.poke)
-        gc.collect()
-        gc.freeze()  # what exists now lives as long as the process: no collection need look at it again
-        ready(daemon)
-        await stop.wait()
+    try:
+        async with running(home, config, passphrase, stop) as daemon:
+            loop.add_signal_handler(signal.SIGHUP, daemon.poke)
+            gc.collect()
+            gc.freeze()  # what exists now lives as long as the process: no collection need look at it again
+            daemon.store.writer.on_end(lambda: _end(loop, lost, stop))
+            ready(daemon)
+            await stop.wait()
+            log.info("node.stopping")
+    except Stopped:
         log.info("node.stopping")
+    if lost.is_set():
+        raise StoreError(
+            "the writer of the store has ended: nothing can be stored any more.",
+            "See the log, and start the node again.",
+        )
+
+
+def _end(loop: asyncio.AbstractEventLoop, lost: threading.Event, stop: asyncio.Event) -> None:
+    """On the writer's thread, which ends. The process ends with it, in good order or not: a supervisor sees that."""
+    lost.set()
+    log.critical("store.lost", reason="the writer of the store has ended: the node stops")
+    timer = threading.Timer(LAST_WORDS, os._exit, (LOST,))
+    timer.daemon = True
+    timer.start()
+    with contextlib.suppress(RuntimeError):  # the loop is closed already
+        loop.call_soon_threadsafe(stop.set)
 
 
 def run(main: Callable[[], Any]) -> None:
     """Run a coroutine function on the fast event loop, with short turns between threads."""
+    allocator.keep_little()
     sys.setswitchinterval(0.0001)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -1,6 +1,7 @@
 """The federation listener: open while the allowlist names somebody and the gate has proven itself, closed otherwise."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -11,6 +12,9 @@ from node.config import Address, ConfigError
 from tls.gate import Gate, self_test
 from tls.listener import HandshakeEvent, Limits, Listener
 from tls.ration import Rationed
+
+FRESH = 2.0
+"""Seconds after which an error of the listener is over: while it lasts, it comes ten times a second."""
 
 log = structlog.get_logger("node")
 
@@ -32,6 +36,7 @@ class Door:
         self._limits = limits
         self._on_change = on_change
         self._events = Rationed(_at_the_gate)
+        self._failing: tuple[float, str] | None = None
         self._turn = asyncio.Lock()
         self._open: tuple[Listener, Runner] | None = None
         self._is_told_closed = False
@@ -51,6 +56,24 @@ class Door:
     def connections(self) -> int:
         """Of peers that passed the gate."""
         return self._open[0].connections if self._open is not None else 0
+
+    def troubles(self) -> list[str]:
+        """Why listed peers cannot get in now; empty where they can, or nobody is listed. Names no path."""
+        if not self._gate.allowlist.entries:
+            return []
+        found = [] if self._open is not None else ["the federation listener is not open"]
+        if self._open is not None and not self._open[0].is_accepting:
+            found.append("the federation listener accepts nobody")
+        if self._failing is not None and time.monotonic() - self._failing[0] < FRESH:
+            found.append(self._failing[1])
+        if self._gate.identity.days_left() < 0:
+            found.append("the certificate of this node has expired")
+        return found
+
+    def _happened(self, event: HandshakeEvent) -> None:
+        if event.kind == "error":
+            self._failing = time.monotonic(), event.reason or "the federation listener fails"
+        self._events(event)
 
     async def settle(self) -> None:
         """Open or close, as the allowlist says. Raises ConfigError where the address cannot be listened on."""
@@ -73,17 +96,21 @@ class Door:
         """Cut the connections of certificates that are not listed any more; returns how many."""
         return self._open[0].drop_unlisted() if self._open is not None else 0
 
+    def drop_all(self, reason: str) -> int:
+        """Cut all connections of peers; returns how many."""
+        return self._open[0].drop_all(reason) if self._open is not None else 0
+
     async def close(self) -> None:
         """For good."""
         async with self._turn:
             await self._shut()
 
     async def _listen(self) -> tuple[Listener, Runner]:
-        runner = Runner(self._application())
+        runner = Runner(self._application(), is_impatient=True)
         await runner.setup()
         assert runner.server is not None, "it was set up"
         address = self._address
-        listener = Listener(self._gate, runner.server, address.host, address.port, self._limits, self._events)
+        listener = Listener(self._gate, runner.server, address.host, address.port, self._limits, self._happened)
         try:
             await listener.start()
         except OSError as error:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from node import editing as edits
 from node import keyfile
 from node.config import Config, ConfigError
-from node.files import write_kept
+from node.editing import editing
 from node.home import Home
 from sync import keyline, keyring
 from sync.keyline import Entry, Problem, key_text
@@ -28,47 +29,51 @@ class Enrolment:
     """The keyring of a node, as its operator edits it. Every method raises KeyringError for a file that is broken."""
 
     path: Path
+    folder: Path
+    """The node's, whose edits come one after the other."""
 
     @classmethod
     def of(cls, home: Home, config: Config) -> "Enrolment":
-        return cls(home.keyring(config))
+        return cls(home.keyring(config), home.path)
 
     def read(self) -> Keyring:
         return keyfile.load(self.path)
 
     def enroll(self, entry: Entry) -> bool:
         """Add a line; False where the key stands there for that agent already. Makes the file where there is none."""
-        text = self._text()
-        if entry.succession is None:
-            return self._write(text, keyring.add(text, entry.key, entry.agent, entry.label))
-        past = entry.succession
-        known = self.read().find(entry.key)
-        if known is not None and known.agent == entry.agent:
-            return False
-        return self._write(
-            text,
-            keyring.add_successor(text, entry.agent, entry.key, past.after, past.at, past.by, entry.label),
-        )
+        with editing(self.folder):
+            text = self._text()
+            past = entry.succession
+            if past is None:
+                return self._write(text, keyring.add(text, entry.key, entry.agent, entry.label))
+            known = self.read().find(entry.key)
+            if known is not None and known.agent == entry.agent:
+                return False
+            return self._write(
+                text,
+                keyring.add_successor(text, entry.agent, entry.key, past.after, past.at, past.by, entry.label),
+            )
 
     def revoke(self, who: bytes | str, at: str) -> Sequence[bytes]:
         """Revoke a key, or all keys of an agent that are not revoked since earlier, from a canonical time on.
 
         Raises ConfigError where there is none.
         """
-        found = self.read()
-        if isinstance(who, bytes):
-            one = found.find(who)
-            entries = [one] if one is not None else []
-        else:
-            entries = [one for one in found.of(who) if one.revoked is None or one.revoked > at]
-        if not entries:
-            name = key_text(who) if isinstance(who, bytes) else f"a key of {who} in force"
-            raise ConfigError([f"{self.path}: no line of {name}; `ai-memory keyring list` shows all"])
-        text = after = self._text()
-        for entry in entries:
-            after = keyring.revoke(after, entry.key, at)
-        self._write(text, after)
-        return [entry.key for entry in entries]
+        with editing(self.folder):
+            found = self.read()
+            if isinstance(who, bytes):
+                one = found.find(who)
+                entries = [one] if one is not None else []
+            else:
+                entries = [one for one in found.of(who) if one.revoked is None or one.revoked > at]
+            if not entries:
+                name = key_text(who) if isinstance(who, bytes) else f"a key of {who} in force"
+                raise ConfigError([f"{self.path}: no line of {name}; `ai-memory keyring list` shows all"])
+            text = after = self._text()
+            for entry in entries:
+                after = keyring.revoke(after, entry.key, at)
+            self._write(text, after)
+            return [entry.key for entry in entries]
 
     def standing(self, agent: str, key: bytes, found: Keyring) -> str:
         """What the keyring says of a key, in a word or two for a person."""
@@ -89,7 +94,7 @@ class Enrolment:
     def _write(self, before: str, after: str) -> bool:
         if after == before:
             return False
-        write_kept(self.path, after.encode())
+        edits.write(self.folder, {self.path: after.encode()})
         return True
 
 

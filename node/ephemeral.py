@@ -48,7 +48,8 @@ def prepare(key_type: KeyType) -> Ephemeral:
 
 
 def _fill(home: Home, key_type: KeyType) -> Ephemeral:
-    made = setup.init(home, "ephemeral", ("localhost", "127.0.0.1"), key_type=key_type)
+    # Without an API key: it is for trying, what is in it vanishes with it, and its line says all that one needs.
+    made = setup.init(home, "ephemeral", ("localhost", "127.0.0.1"), key_type=key_type, api_key=False, environment={})
     authority = Authority.load((home.path / "ca.pem").read_bytes(), home.ca_key.read_bytes())
     now = datetime.now(UTC)
     client = authority.issue("client", key_type=key_type, days=30)

@@ -1,20 +1,20 @@
 """A node's folder: where everything of it lies, with the modes that its files must have."""
 
+import fcntl
+import hashlib
+import hmac
 import json
 import os
-import socket
-import stat
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from node.config import Config, ConfigError
 from node.files import write_private
 from tls.identity import IdentityFiles
+from tls.secretfile import SecretFileError, read_secret
 
-DOOR_TIMEOUT = 2.0
-"""Seconds."""
+API_KEY = "api-key"
+PROOF = b"local listener 1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,15 @@ class Running:
     pid: int
     local_url: str
     federation_url: str | None
+    store: str
+    """The file whose lock the process holds."""
+    secret: str = field(repr=False)
+    """Of this run alone, 64 hex digits: who can read it is the one who could read the API key."""
+
+    def proof(self, nonce: str) -> str:
+        """What only the node of this run answers to a nonce, and of its own address alone: so nobody hands it on."""
+        text = PROOF + f"{self.local_url}\n{nonce}".encode()
+        return hmac.new(bytes.fromhex(self.secret), text, hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,11 @@ class Home:
         return self.path / "passphrase"
 
     @property
+    def api_key(self) -> Path:
+        """Written by `init`, which names it in the configuration too: without that no key is asked for."""
+        return self.path / API_KEY
+
+    @property
     def ca_key(self) -> Path:
         """Only on the machine that minted the CA."""
         return self.path / "ca.key"
@@ -58,6 +72,11 @@ class Home:
     @property
     def run(self) -> Path:
         return self.path / "run.json"
+
+    @property
+    def tokens(self) -> Path:
+        """Written by `token add`."""
+        return self.path / "tokens.json"
 
     def under(self, name: str) -> Path:
         """A path from the configuration."""
@@ -77,37 +96,65 @@ class Home:
             self.under(config["tls", "cert"]), self.under(config["tls", "key"]), self.under(config["tls", "ca"])
         )
 
-    def write_run(self, local_url: str, federation_url: str | None) -> None:
+    def write_run(self, running: Running) -> None:
         """Say that this process runs the node here."""
-        told = {"pid": os.getpid(), "local_url": local_url, "federation_url": federation_url}
-        write_private(self.run, json.dumps(told).encode())
+        write_private(self.run, json.dumps(asdict(running)).encode())
 
     def clear_run(self) -> None:
         self.run.unlink(missing_ok=True)
 
     def running(self) -> Running | None:
-        """The node that runs here, if any; what a dead one left behind does not count.
+        """The node that runs here, if any: its process is there, and holds the lock of its store.
 
-        That its process number exists proves little: in a container every node is number 1. So its door is tried too.
+        What a dead one left behind does not count, whoever has its process number by now (in a container every node is
+        number 1), or listens on its port. Raises ConfigError where others can read the note, or could have written it.
         """
+        if not self.run.exists():
+            return None
         try:
-            told: dict[str, Any] = json.loads(self.run.read_text())
-            running = Running(int(told["pid"]), str(told["local_url"]), told["federation_url"])
+            told = json.loads(read_private(self.run))
+            running = Running(
+                int(told["pid"]),
+                str(told["local_url"]),
+                told["federation_url"],
+                str(told["store"]),
+                str(told["secret"]),
+            )
+            bytes.fromhex(running.secret)
             os.kill(running.pid, 0)
-            address = urlsplit(running.local_url)
-            socket.create_connection((address.hostname or "", address.port or 0), DOOR_TIMEOUT).close()
-        except TimeoutError:
-            return running  # too busy to open is not dead
         except (OSError, OverflowError, ValueError, KeyError, TypeError):
             return None
-        return running
+        return running if is_locked(Path(running.store)) else None
+
+
+def lock_of(store: Path) -> Path:
+    """The file whose lock says that a process has the store open."""
+    return store.with_name(store.name + ".lock")
+
+
+def is_locked(store: Path) -> bool:
+    """Whether a process has the store open, this one too. Its lock ends with it, however it ends."""
+    try:
+        lock = os.open(lock_of(store), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, and for a moment: two that ask do not see each other
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def require_private(path: Path) -> None:
     """Raises ConfigError where others than the owner can read a secret file."""
+    read_private(path)
+
+
+def read_private(path: Path, *, pipe: bool = False) -> bytes:
+    """What a secret file holds, as `read_secret`. Raises ConfigError where it is missing, or others can read it."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}; expected a file with mode 0600"]) from None
-    if mode & 0o077:
-        raise ConfigError([f"{path}: mode is {mode:04o}, expected 0600; run: chmod 600 {path}"])
+        return read_secret(path, pipe=pipe)
+    except SecretFileError as error:
+        raise ConfigError([str(error)]) from None

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from node.memories import decoded
+from node.inputs import decoded
+from node.rights import OWNER, Rights
 from node.store import Store, keys
 from node.store.evidence import Signed, signed_here
 from node.store.keys import Execute, Keys, Sealed
@@ -84,15 +85,22 @@ def take_in(execute: Execute, known: Keys, pair: KeyPair, now: int) -> tuple[Sea
 class Identities:
     """The agents of a store, for the API and the commands. `agent`: the node's own; `now`: microseconds since 1970."""
 
-    def __init__(self, store: Store, agent: str, now: Callable[[], int]) -> None:
-        self._store, self._agent, self._now = store, agent, now
+    def __init__(self, store: Store, agent: str, now: Callable[[], int], rights: Rights = OWNER) -> None:
+        self._store, self._agent, self._now, self._rights = store, agent, now, rights
+
+    def under(self, rights: Rights) -> "Identities":
+        """The same, for a client with these rights: it is told of its own agent alone."""
+        return Identities(self._store, self._agent, self._now, rights)
 
     async def listed(self) -> dict[str, Any]:
         """Every agent that wrote here, or whose key was asked for. Reads every version that was written here."""
-        signed = await self._store.reader.run(lambda reader: signed_here(reader.execute))
+        scope = self._rights.scope
+        signed = await self._store.reader.run(lambda reader: signed_here(reader.execute, scope))
         sealed = await self._store.reader.run(lambda reader: keys.read(reader.execute))
         by_agent = keys.by_agent(sealed)
         agents = {self._agent, *by_agent, *(one.agent for one in signed)}
+        if self._rights.agent is not None:
+            agents = {self._rights.agent}
         return {"identities": [self._told(agent, by_agent.get(agent, ()), signed) for agent in sorted(agents)]}
 
     async def generate(self, body: bytes) -> dict[str, Any]:

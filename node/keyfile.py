@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sync.keyring import EMPTY, Keyring, KeyringError, Problem, parse
+from tls.ownership import SharedFileError, advice, read_own
 
 _BOM = "\ufeff"
 
@@ -17,10 +18,16 @@ def load(path: Path, *, must_exist: bool = False) -> Keyring:
 def read(path: Path) -> str:
     """The file's text, its line ends as they are. Raises KeyringError where it cannot be read or is not UTF-8."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_own(path).decode("utf-8")
+    except SharedFileError as error:
+        raise KeyringError(
+            [Problem(str(path), 1, 1, f"mode {error.fault}", f"{error.expected}; {error.advice}")]
+        ) from None
     except OSError as error:
-        reason = (error.strerror or "an error").lower()
-        raise KeyringError([Problem(str(path), 1, 1, reason, "a readable file")]) from None
+        reason, then = (error.strerror or "an error").lower(), advice(error, path)
+        raise KeyringError(
+            [Problem(str(path), 1, 1, reason, f"a readable file{f'; {then}' if then else ''}")]
+        ) from None
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
         line = before.count(b"\n") + 1

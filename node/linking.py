@@ -1,13 +1,14 @@
 """Links between memories, as agents ask for them: make, take back, list. JSON in the existing daemon's shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import msgspec
 
-from node.memories import MAX_LIST, Memories, decoded, joined, whole
+from node.inputs import decoded, whole
+from node.memories import MAX_LIST, Memories, joined
 from sync.errors import RemoteError
-from sync.link import RELATIONS, LinkFields, link_id
+from sync.link import RELATIONS, LinkFields, ends, link_id
 from sync.version import Key, Version
 from sync.writes import Missing
 
@@ -27,8 +28,9 @@ class Linking:
         """
         fields = _known(decoded(_fields, body))
         writer = self._memories.writer(fields.agent_id, agent)
-        source = await self._end("source_id", fields.source_id, namespace)
-        target = await self._end("target_id", fields.target_id, None)
+        source = await self._end("source_id", self._memories.only(fields.source_id, namespace), fields.source_id)
+        target = await self._end("target_id", self._memories.found(fields.target_id, None), fields.target_id)
+        self._memories.rights.require_write(source.namespace)
         wanted = msgspec.structs.replace(fields, source_id=source.id, target_id=target.id)
         result = await self._memories.write(
             lambda engine, ledger, now: engine.link(ledger, source.namespace, wanted, writer, now)
@@ -40,15 +42,18 @@ class Linking:
     async def delete(self, body: bytes | None, query: Mapping[str, str], agent: str | None) -> dict[str, Any]:
         """Take a link back, here and on every peer. `{"deleted": false}` where there is none.
 
-        Its memories need not be here any more: then their ids must be whole.
+        Its memories need not be here any more: then their ids must be whole. Where it is in several namespaces it is
+        taken back in all that the client may write, or in the one that the query names.
         """
         asked = body if body is not None else msgspec.json.encode(dict(query))
         fields = _known(decoded(_fields, asked))
         writer = self._memories.writer(fields.agent_id, agent)
-        keys = await self._keys(fields.source_id, fields.target_id, fields.relation)
+        namespace = query.get("namespace")
+        keys = await self._keys(fields.source_id, fields.target_id, fields.relation, namespace)
         if not keys:
             source_id, target_id = [await self._whole_id(one) for one in (fields.source_id, fields.target_id)]
-            keys = await self._keys(source_id, target_id, fields.relation)
+            keys = await self._keys(source_id, target_id, fields.relation, namespace)
+        keys = await self._writable(keys)
         if not keys:
             return {"deleted": False}
         taken = await self._memories.write(lambda engine, ledger, now: engine.unlink(ledger, keys, writer, now))
@@ -66,9 +71,20 @@ class Linking:
             await self._memories.found(record_id, query.get("namespace"))  # neither a memory nor anybody's other end?
         return b'{"links":[%b]}' % joined(links)
 
-    async def _end(self, name: str, record_id: str, namespace: str | None) -> Version:
+    async def _writable(self, keys: list[Key]) -> list[Key]:
+        """Those that the client may take back. Raises RemoteError `forbidden` where it sees links, and may none."""
+        rights = self._memories.rights
+        seen = [key for key in keys if rights.may_read(key[0])]
+        if seen and rights.scope is not None and not await self._memories.are_here(*ends(seen[0][1])[:2]):
+            return []  # as for one that leads to nothing: see `links_within`
+        found = [key for key in seen if rights.write.allows(key[0])]
+        if seen and not found:
+            rights.require_write(seen[0][0])
+        return found
+
+    async def _end(self, name: str, sought: Awaitable[Version], record_id: str) -> Version:
         try:
-            return await self._memories.found(record_id, namespace)
+            return await sought
         except RemoteError as error:
             found = "no memory here has this id" if error.code == "not_found" else str(error)
             raise RemoteError(error.code, f"{name}: {record_id[:128]!r}: {found}") from None
@@ -81,9 +97,9 @@ class Linking:
                 raise
             return record_id
 
-    async def _keys(self, source_id: str, target_id: str, relation: str) -> list[Key]:
+    async def _keys(self, source_id: str, target_id: str, relation: str, namespace: str | None) -> list[Key]:
         wanted = link_id(source_id, target_id, relation)
-        return await self._memories.look_up(lambda reader: reader.link_keys(wanted))
+        return await self._memories.look_up(lambda reader: reader.link_keys(wanted, namespace))
 
 
 def _known(fields: LinkFields) -> LinkFields:

@@ -10,6 +10,7 @@ import structlog
 
 from node.bridge import Calling
 from node.peers import Peer, PeerBook
+from node.replicator import Replicator
 from sync import moment
 
 log = structlog.get_logger("node")
@@ -33,6 +34,18 @@ class Links:
         self._replicators: dict[str, Calling] = {}
         self._heard: dict[str, _Heard] = {}
         self._turn = asyncio.Lock()
+        self._latest: PeerBook | None = None
+
+    def take_away(self, book: PeerBook) -> None:
+        """Stop calling whoever is not in this book, or not like this; at once, and whatever is under way ends.
+
+        `settle` with the same book begins what there is to begin; one with an earlier book begins nothing any more.
+        """
+        self._latest = book
+        wanted = {peer.fingerprint: peer for peer in book.peers if peer.url is not None}
+        for fingerprint, replicator in self._replicators.items():
+            if wanted.get(fingerprint) != replicator.peer:
+                replicator.stop()
 
     async def settle(self, book: PeerBook, number: int) -> None:
         """Begin with new peers, end with removed ones, and both for changed ones; nobody else is disturbed.
@@ -46,6 +59,8 @@ class Links:
                     del self._replicators[fingerprint]
                     await replicator.close()
                     log.info("peer.ended", peer=replicator.peer.name)
+            if self._latest not in (None, book):
+                return  # edited meanwhile
             for fingerprint, peer in wanted.items():
                 if fingerprint not in self._replicators:
                     replicator = self._make(peer)
@@ -79,6 +94,17 @@ class Links:
         """Close our own connections to a peer."""
         replicator = self._replicators.get(fingerprint)
         if replicator is not None:
+            await replicator.hang_up()
+
+    def read_all(self, fingerprint: str) -> None:
+        """Read this peer's whole feed once more."""
+        replicator = self._replicators.get(fingerprint)
+        if isinstance(replicator, Replicator):  # a daemon of the older protocol is read in rounds anyway
+            replicator.read_all()
+
+    async def hang_up_all(self) -> None:
+        """Close all of our own connections to peers."""
+        for replicator in list(self._replicators.values()):
             await replicator.hang_up()
 
     def status(self, book: PeerBook, number: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ Each node's folder then goes to where that node runs; `FOLDER/ca` goes to none o
 them is never paired again unasked: whom an operator has shut out stays out, however often this runs.
 """
 
-import secrets
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from node import config as configuration
+from node import editing as edits
 from node import setup
 from node.config import ConfigError, PeerConfig, url_fault
+from node.editing import editing
 from node.files import write_kept, write_private
-from node.home import Home
+from node.home import Home, read_private
+from node.passphrase import VARIABLE
 from node.settings import name_fault
 from tls.authority import Authority
 from tls.fingerprint import Fingerprint
 
 CA = "ca"
-API_KEY = "api-key"
 MEMBERS = "members.json"
 _LOST = "{folder}: no node there, but {name} was paired before; to make and pair it anew: `ai-memory mesh renew`"
 
@@ -65,13 +67,20 @@ def make(folder: Path, members: Sequence[Member], renew: Collection[str] = ()) -
     faults = list(_faults(members, renew))
     if faults:
         raise ConfigError(faults)
+    (folder / CA).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with editing(folder / CA):
+        return _make_all(folder, members, renew)
+
+
+def _make_all(folder: Path, members: Sequence[Member], renew: Collection[str]) -> tuple[Standing, ...]:
     known = paired(folder)
     new = [one for one in members if one.name not in known or one.name in renew]
     gone = [one for one in members if one not in new and not Home(folder / one.name).config.exists()]
     if gone:
         raise ConfigError([_LOST.format(folder=folder / one.name, name=one.name) for one in gone])
-    authority = _authority(folder / CA)
+    authority = _authority(folder / CA, is_paired=bool(known)) if new else None
     for one in new:
+        assert authority is not None, "there is something to make"
         _make(folder, one, authority, is_renewed=one.name in renew and one.name in known)
     for one in members:
         for other in members:
@@ -112,15 +121,23 @@ def _faults(members: Sequence[Member], renew: Collection[str]) -> list[str]:
     return faults
 
 
-def _authority(folder: Path) -> Authority:
-    """The mesh's CA: the one that lies there, or a new one."""
+def _authority(folder: Path, *, is_paired: bool) -> Authority:
+    """The mesh's CA: the one that lies there, or a new one where there is no node of it yet.
+
+    Raises ConfigError where only a half of it lies there that somebody may still have the other half of.
+    """
     cert, key = folder / "ca.pem", folder / "ca.key"
     if cert.exists() and key.exists():
-        return Authority.load(cert.read_bytes(), key.read_bytes())
+        return Authority.load(cert.read_bytes(), read_private(key))
+    lost = [path for path in (cert, key) if not path.exists()]
+    if is_paired or key.exists():
+        told = "not there, expected the CA that the nodes of this mesh have their certificates of"
+        raise ConfigError([f"{path}: {told}; put it back from where you keep it" for path in lost])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = Authority.create("ai-memory mesh CA")
+    write_kept(cert, authority.cert_pem)
+    # Last: where a key is, its certificate is, and nothing else can be made of it.
     write_private(key, authority.key_pem)
-    write_kept(cert, authority.cert_pem)  # last: where both are, they belong together
     return authority
 
 
@@ -128,14 +145,17 @@ def _make(folder: Path, member: Member, authority: Authority, *, is_renewed: boo
     home = Home(folder / member.name)
     hosts = (member.host, "localhost", "127.0.0.1")
     if not home.config.exists():
-        setup.init(home, member.name, hosts, ca=(folder / CA / "ca.pem", folder / CA / "ca.key"))
+        # Each has a passphrase of its own; one that is given here could only be that of one of them.
+        given = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        ca = folder / CA / "ca.pem", folder / CA / "ca.key"
+        setup.init(home, member.name, hosts, ca=ca, environment=given, anew=is_renewed)
     elif is_renewed:
         files = home.identity(configuration.load(home.config))
         identity = authority.issue(member.name, hosts=hosts)
-        write_private(files.key, identity.key_pem)
-        write_kept(files.cert, identity.cert_pem)
-    if not (home.path / API_KEY).exists():
-        write_private(home.path / API_KEY, secrets.token_urlsafe(32).encode() + b"\n")
+        with editing(home.path):
+            if not files.key.exists():
+                write_private(files.key, b"")  # where it was lost: an edit keeps the mode that a file has
+            edits.write(home.path, {files.key: identity.key_pem, files.cert: identity.cert_pem})
 
 
 def _know(home: Home, other: Member, fingerprint: Fingerprint) -> None:

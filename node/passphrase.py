@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from node.config import Config, ConfigError
-from node.home import Home, require_private
+from node.home import Home, read_private
 
 VARIABLE = "AI_MEMORY_DB_KEY"
 CREDENTIAL = "ai-memory-passphrase"
@@ -19,6 +19,19 @@ def find(config: Config, home: Home, environment: MutableMapping[str, str] | Non
 
     The variable is removed from the environment, so that no child process inherits it.
     """
+    found = sought(config, home, environment)
+    if found is not None:
+        return found
+    raise ConfigError(
+        [
+            f"no passphrase for the store: expected the variable {VARIABLE}, [store] passphrase_file, the systemd"
+            f" credential {CREDENTIAL}, [store] passphrase_command, or the file {home.passphrase}"
+        ]
+    )
+
+
+def sought(config: Config, home: Home, environment: MutableMapping[str, str] | None = None) -> str | None:
+    """As `find`, and None where no source has one. Raises ConfigError for a source that cannot be used."""
     environment = os.environ if environment is None else environment
     value = environment.pop(VARIABLE, None)
     if value is not None:
@@ -35,18 +48,12 @@ def find(config: Config, home: Home, environment: MutableMapping[str, str] | Non
         return _from_command(command)
     if home.passphrase.exists():
         return from_file(home.passphrase)
-    raise ConfigError(
-        [
-            f"no passphrase for the store: expected the variable {VARIABLE}, [store] passphrase_file, the systemd"
-            f" credential {CREDENTIAL}, [store] passphrase_command, or the file {home.passphrase}"
-        ]
-    )
+    return None
 
 
 def from_file(path: Path) -> str:
-    """The passphrase in a file that only its owner can read; the newline at its end is not part of it."""
-    require_private(path)
-    return _read(path, str(path))
+    """The passphrase in a file or pipe that only its owner can read; the newline at its end is not part of it."""
+    return _decoded(read_private(path, pipe=True), str(path))
 
 
 def _read(path: Path, source: str) -> str:

@@ -1,4 +1,4 @@
-"""Editing the `[[peer]]` tables of a configuration, line by line: every byte that is not theirs stays as it was.
+"""Editing a configuration line by line, its `[[peer]]` tables or one setting: every other byte stays as it was.
 
 A TOML library would rewrite the document; a comment that stands between two peers would go with the first of them.
 The caller reads the result again and compares: a form that these few rules do not understand is never written.
@@ -53,6 +53,24 @@ def without_peer(text: str, name: str) -> str:
     return "".join((*lines[:start], *rest))
 
 
+def with_setting(text: str, section: str, key: str, value: str) -> str:
+    """The text with this setting: in place of its commented line, else below its section's header, else at the end."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    line, lines = f"{key} = {toml(value)}{newline}", _lines(text)
+    header = re.compile(rf"\s*\[\s*{section}\s*\]\s*(#.*)?")
+    start = next((n for n, one in enumerate(lines) if header.fullmatch(one.rstrip("\r\n"))), None)
+    if start is None:
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += newline
+        return "".join((*lines, newline, f"[{section}]{newline}", line))
+    for number in range(start + 1, len(lines)):
+        if _HEADER.match(lines[number]):
+            break
+        if re.match(rf"#\s*{key}\s*=", lines[number]):
+            return "".join((*lines[:number], line, *lines[number + 1 :]))
+    return "".join((*lines[: start + 1], line, *lines[start + 1 :]))
+
+
 def toml(value: Any) -> str:
     """A value as TOML writes it."""
     return str(tomlkit.item(value).as_string())
@@ -79,7 +97,8 @@ def _table(peer: PeerConfig) -> Iterator[str]:
 
 def _lines(text: str) -> list[str]:
     # Not str.splitlines, which also breaks at characters that are no line's end in TOML.
-    return re.findall(r"[^\n]*\n|[^\n]+", text)
+    # A byte order mark is a line of its own here, so that what stands behind it begins as any other line does.
+    return re.findall(r"^\ufeff|[^\n]*\n|[^\n]+", text)
 
 
 def _blocks(lines: list[str]) -> Iterator[_Block]:

@@ -9,6 +9,13 @@ from sync.policy import Policy
 from sync.scope import Globs
 from sync.trust import KeyPolicy, Trust
 
+RIGHTS = (
+    ("federation", "default_read"), ("federation", "default_write"), ("federation", "default_legacy"),
+    ("federation", "default_allow_unsigned"), ("trust", "policy"),
+)  # fmt: skip
+"""Settings that say who may do what. With the peers they are all of the configuration that an edit changes at once."""
+_NOTHING = Globs(())
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -33,6 +40,11 @@ class Peer:
     """What nobody signed is taken from it. None: where it is such a daemon, whose clients cannot sign."""
     api_key_file: str | None = None
     """Where the key lies that such a daemon asks for."""
+
+    @property
+    def is_whole(self) -> bool:
+        """No namespace and no direction is left out between this node and it, as far as this node's rules go."""
+        return self.read.is_everything and self.write.is_everything and self.sends and self.receives
 
     @property
     def may_be_unsigned(self) -> bool:
@@ -79,6 +91,22 @@ class PeerBook:
     def with_keyring(self, keyring: Keyring) -> "PeerBook":
         """The same peers, judged by another keyring."""
         return PeerBook(self.peers, self._strangers, keyring, self._key_policy)
+
+    def held_back(self, before: "PeerBook") -> "PeerBook":
+        """These peers, of whom those that only now become daemons of the older protocol may do nothing yet.
+
+        The store has to be made ready for such a one. What else is new needs nothing.
+        """
+        peers = [
+            Peer(one.name, one.fingerprint, one.url, _NOTHING, _NOTHING, sends=False, receives=False)
+            if one.legacy and not before.find(one.fingerprint).legacy
+            else one
+            for one in self.peers
+        ]
+        strangers = self._strangers
+        if strangers.legacy and not before.default_legacy:
+            strangers = Strangers(_NOTHING, _NOTHING)
+        return PeerBook(peers, strangers, self.keyring, self._key_policy)
 
     def find(self, fingerprint: str) -> Peer:
         """The peer with this certificate; one that is allowlisted but not configured gets the default scope."""

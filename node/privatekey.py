@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from node.config import ConfigError
+from node.files import write_new
 from sync import ed25519
 from sync.attest import KeyPair
 from sync.memory import agent_fault
+from tls.ownership import advice
 
 MAX_BYTES = 16_384
 """More than any private key in PEM has."""
@@ -36,21 +38,12 @@ def write(path: Path, pair: KeyPair, passphrase: str | None) -> None:
     key = Ed25519PrivateKey.from_private_bytes(pair.seed)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     try:
-        # O_EXCL: what is there is never overwritten, and a symbolic link is something that is there.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        write_new(path, pem)
     except FileExistsError:
         raise ConfigError([f"{path}: there is something already, a new file expected; name another"]) from None
     except (OSError, ValueError) as error:
-        raise ConfigError([f"{path}: {_why(error)}, a new file in an existing folder expected"]) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        do = f"; {told}" if isinstance(error, OSError) and (told := advice(error, path)) else ""
+        raise ConfigError([f"{path}: {_why(error)}, a new file in an existing folder expected{do}"]) from None
 
 
 def read(path: Path, agent: str, passphrase: str | None) -> KeyPair:
@@ -80,7 +73,8 @@ def _private_bytes(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         link = "a symbolic link" if path.is_symlink() else _why(error)
-        raise ConfigError([f"{path}: {link}, a regular file expected"]) from None
+        do = f"; {told}" if isinstance(error, OSError) and (told := advice(error, path)) else ""
+        raise ConfigError([f"{path}: {link}, a regular file expected{do}"]) from None
     try:
         _require_private(path, os.fstat(descriptor))
         with open(descriptor, "rb", closefd=False) as file:

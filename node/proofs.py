@@ -1,26 +1,30 @@
 """Who wrote what is stored, proven anew: each kept version's document, digest and signature, and how it came here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from node.conflicts import KINDS
-from node.memories import MIN_PREFIX, whole
+from node.inputs import whole
+from node.memories import MIN_PREFIX
+from node.rights import OWNER, Rights
 from node.store import Store, evidence
 from node.store.evidence import KeptRows, Row
 from node.store.reader import Reader
+from node.verifier import Verify, each_genuine
 from node.verifying import Claim
 from sync import ed25519
-from sync.attest import claim_of, writer_of
+from sync.attest import writer_of
 from sync.errors import RemoteError
 from sync.keyline import key_text
 from sync.keyring import Keyring
 from sync.link import RELATIONS, link_id
 from sync.recheck import Broken, recheck
 from sync.record import Refused
+from sync.scope import Globs
 from sync.trust import Trust, judge
 from sync.version import Version
 
@@ -29,8 +33,6 @@ MAX_PAGE = 1_000
 STEP = 100
 """Claims of one request to whoever verifies."""
 
-Verify = Callable[[list[Claim]], Awaitable[bytes]]
-"""A byte for each claim, 1 where it is genuine; never on the event loop's own thread."""
 NameOf = Callable[[str], str | None]
 """What the operator calls a certificate, given its fingerprint's text."""
 
@@ -71,8 +73,20 @@ async def verify_in_thread(claims: list[Claim]) -> bytes:
 class Proofs:
     """What is stored, verified again for local clients."""
 
-    def __init__(self, store: Store, verify: Verify, name_of: NameOf, keyring: Callable[[], Keyring]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        verify: Verify,
+        name_of: NameOf,
+        keyring: Callable[[], Keyring],
+        rights: Rights = OWNER,
+    ) -> None:
         self._store, self._verify, self._name_of, self._keyring = store, verify, name_of, keyring
+        self._rights = rights
+
+    def under(self, rights: Rights) -> "Proofs":
+        """The same, for a client with these rights: it is told of memories that it sees, one at a time."""
+        return Proofs(self._store, self._verify, self._name_of, self._keyring, rights)
 
     async def page(self, query: Mapping[str, str]) -> dict[str, Any]:
         """What is kept of the next keys of the feed: `after` a number, at most `limit` of them.
@@ -94,7 +108,10 @@ class Proofs:
 
         The id may be shortened as long as only one memory's begins so. Raises RemoteError `not_found`, `ambiguous_id`.
         """
-        found = await self._store.reader.run(lambda reader: _with_givers(reader, _found(reader, record_id, namespace)))
+        scope = self._rights.scope
+        found = await self._store.reader.run(
+            lambda reader: _with_givers(reader, _found(reader, record_id, namespace, scope))
+        )
         records = await self._proven(found)
         return {"records": records, **counted(records)}
 
@@ -104,8 +121,7 @@ class Proofs:
         signed = [look for some in looks for look in some if isinstance(look, Version) and look.signature]
         genuine: list[bool] = []
         for start in range(0, len(signed), STEP):
-            claims = await asyncio.to_thread(lambda some: [claim_of(one) for one in some], signed[start : start + STEP])
-            genuine += map(bool, await self._verify(claims))
+            genuine += await each_genuine(signed[start : start + STEP], self._verify)
         results, level_of = iter(genuine), judged_by(self._keyring())
         return [
             self._record(one, [(look, _level(look, results, level_of)) for look in some], givers)
@@ -180,24 +196,25 @@ def _claimed(doc: bytes) -> tuple[str | None, bytes]:
 
 def _with_givers(reader: Reader, kept: Sequence[KeptRows]) -> tuple[Sequence[KeptRows], Mapping[int, str]]:
     numbers = {row.giver for one in kept for row in one.rows if row.giver}
-    return kept, evidence.givers(reader.execute, numbers)
+    return kept, evidence.brought_by(reader.execute, numbers)
 
 
-def _found(reader: Reader, record_id: str, namespace: str | None) -> list[KeptRows]:
-    def in_place(found: list[KeptRows]) -> list[KeptRows]:
-        if namespace is None:
-            return found
-        return [one for one in found if one.rows[0].stored.namespace == namespace.encode()]
+def _found(reader: Reader, record_id: str, namespace: str | None, scope: Globs | None) -> list[KeptRows]:
+    def of_id(name: str) -> list[KeptRows]:
+        return evidence.of_id(reader.execute, reader.run, name, scope, namespace)
+
+    def ids_beginning() -> list[str]:
+        return evidence.ids_beginning(reader.execute, reader.run, record_id, scope, namespace)
 
     for name in (record_id, _as_link(record_id)):
-        if name and (found := in_place(evidence.of_id(reader.execute, reader.run, name))):
+        if name and (found := of_id(name)):
             return found
-    found = in_place(evidence.beginning(reader.execute, reader.run, record_id)) if len(record_id) >= MIN_PREFIX else []
-    if not found:
-        raise RemoteError("not_found", "not found")
-    if len({one.rows[0].stored.id for one in found}) > 1:
+    ids = ids_beginning() if len(record_id) >= MIN_PREFIX else []
+    if len(ids) > 1:
         raise RemoteError("ambiguous_id", f"{record_id!r} begins more than one id; give more of it")
-    return found
+    if ids and (found := of_id(ids[0])):
+        return found
+    raise RemoteError("not_found", "not found")
 
 
 def _as_link(record_id: str) -> str:

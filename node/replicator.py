@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -20,11 +21,13 @@ from sync import wire
 from sync.errors import RemoteError
 from sync.peer import Action, Health, Pace, PeerMachine, View
 from sync.serve import Ask, Cut, wanted_next
+from sync.standing import Standing
 
 PUSH = "/api/v1/sync/push"
 SINCE = "/api/v1/sync/since"
 INLINE_BYTES = 16_384
-"""A body up to this size is decoded on the event loop; larger ones go to a thread."""
+"""A body up to this size is decoded on the event loop; larger ones go to a thread, and so do those of many pieces."""
+INLINE_PIECES = 512
 MAX_PUT_OFF = 256
 """Numbers that a receiver's cursor may lag behind while there is nothing to tell it."""
 
@@ -32,6 +35,15 @@ SMALLEST_PAGE = 65_536
 LEAST_SHARE = 1 / 512
 
 log = structlog.get_logger("sync")
+
+
+class _Error(msgspec.Struct):
+    """What an answer that is none says; nothing else of its body is made, however much there is."""
+
+    error: str = ""
+
+
+_error = msgspec.json.Decoder(_Error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,9 @@ class Replicator:
         self._share = dict.fromkeys(Action, 1.0)  # of a whole page: what gets through in time
         self._explain = explain
         self._loop = asyncio.get_running_loop()
+        self._clock_ahead: float | None = None
+        self._again_from: str | None = None
+        self._is_reading_all = False
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self._work: set[asyncio.Task[None]] = set()
@@ -98,13 +113,17 @@ class Replicator:
         self._running = True
         self._turn()
 
-    async def close(self) -> None:
-        """Stop, and close the connections to the peer."""
+    def stop(self) -> None:
+        """Begin nothing more, and end what is under way."""
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
         for task in self._work:
             task.cancel()
+
+    async def close(self) -> None:
+        """Stop, and close the connections to the peer."""
+        self.stop()
         await asyncio.gather(*self._work, return_exceptions=True)
         await self._dialer.close()
 
@@ -123,9 +142,16 @@ class Replicator:
         self.machine.read_again(time.monotonic())
         self._turn()
 
+    def read_all(self) -> None:
+        """Read the peer's whole feed once more, beside our cursor: whatever is refused of it is named then."""
+        if not self._is_reading_all:
+            self._is_reading_all, self._again_from = True, None
+            self.read_again()
+
     async def hang_up(self) -> None:
-        """Close the connections to the peer; the next request makes a new one, if it may."""
+        """Close the connections to the peer, and ask it over a new one, if that may be: until then it seems in step."""
         await self._dialer.close()
+        self.read_again()
 
     def _turn(self) -> None:
         """After any event: start what the machine wants started, then set the one timer anew (as in aioquic)."""
@@ -165,17 +191,19 @@ class Replicator:
             self._fail(action, "internal", f"this node could not do its part ({type(error).__name__}); see its log")
             raise
         if self.machine.health is not was and was in (Health.STARTING, Health.FAILING):
-            log.info("sync.health", peer=self.peer.name, now=self.machine.health.value, before=was.value)
+            said = {"now": self.machine.health.value, "before": was.value}
+            self._exchange.told.say("info", "sync.health", self.peer.name, **said)
 
     def _fail(self, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:
         before = self.machine.trouble
         self._exchange.unreachable(self.peer.fingerprint)
+        self._exchange.heard_of_us(self.peer.fingerprint, ())  # nobody says so at this moment
         if code == "timeout":
             # A slow link would never get a whole page through, however often it was tried.
             self._share[action] = max(LEAST_SHARE, self._share[action] / 2)
         self.machine.failed(time.monotonic(), action, code, text, retry_after)
         if before is None or before.code != code:  # once per kind of trouble, not once per attempt
-            log.warning("sync.failed", peer=self.peer.name, action=action.value, code=code, reason=text)
+            self._exchange.told.warn("sync.failed", self.peer.name, action=action.value, code=code, reason=text)
 
     def _got_through(self, action: Action) -> None:
         """A page with something in it arrived in time: the next may be larger."""
@@ -186,14 +214,14 @@ class Replicator:
     async def _push(self) -> None:
         view, wanted = self.machine.view, self.machine.wanted
         if view is None:
-            await self._send(wire.encode_hello(self._agent, self._exchange.life), None)
+            await self._send(wire.encode_hello(self._agent, self._exchange.life, self._standing()), None)
             return
         cut = await self._exchange.cut(self._ask(view.have, view.life, wanted))
         # Not where there is more: the next page may have something in it, and this one would be cut again and again.
         if cut.page.is_empty and not cut.page.more and cut.span < MAX_PUT_OFF and self.machine.may_put_off:
             self.machine.push_put_off(time.monotonic(), cut.number)
             return
-        await self._send(wire.encode_push(self._agent, cut), cut)
+        await self._send(wire.encode_push(self._agent, cut, self._standing()), cut)
 
     async def _send(self, body: bytes, cut: Cut | None) -> None:
         answer = wire.decode_answer(self._checked(await self._dialer.post(PUSH, body)))
@@ -213,8 +241,10 @@ class Replicator:
     # --- pull
 
     async def _pull(self) -> None:
-        cursor, life = self._exchange.last_held(self.peer.fingerprint), self._exchange.life
+        life, is_reading_all = self._exchange.life, self._is_reading_all
+        cursor = self._again_from if is_reading_all else self._exchange.last_held(self.peer.fingerprint)
         query = {"limit": str(self._limits.shared(self._share[Action.PULL]).records), "for": life}
+        query["standing"] = wire.encode_standing(self._standing())
         if cursor is not None:
             query["cursor"] = cursor
         body = self._checked(await self._dialer.get(SINCE, query))
@@ -222,10 +252,18 @@ class Replicator:
         if incoming.versions:
             self._got_through(Action.PULL)
         taken = await self._exchange.receive(incoming)
+        self._exchange.heard(self.peer.fingerprint, incoming.standing)
+        self._exchange.heard_of_us(self.peer.fingerprint, incoming.alarms)
         more = incoming.more and (taken.moved or not taken.full)
+        if is_reading_all:
+            self._again_from, self._is_reading_all = incoming.page.to, more
+            more = True  # once it is done, the usual reading goes on
         self.machine.pull_done(time.monotonic(), more)
 
     # --- both
+
+    def _standing(self) -> Standing:
+        return self._exchange.standing(self.peer)
 
     def _ask(self, cursor: str | None, life: str, wanted: frozenset[bytes]) -> Ask:
         limits = self._limits.shared(self._share[Action.PUSH])
@@ -242,6 +280,7 @@ class Replicator:
         )
 
     def _checked(self, answer: Answer) -> bytes:
+        self._clock_ahead = clock_ahead(answer.headers.get("Date"), time.time())
         if answer.status == 200:
             return answer.body
         raise _FailedError(f"http_{answer.status}", _complaint(answer.status, answer.body), answer.retry_after)
@@ -249,8 +288,20 @@ class Replicator:
     def _note_refusals(self, answer: wire.PushAnswer) -> None:
         for entry in answer.refused:
             self._exchange.refusals.note(self.peer.fingerprint, self.peer.name, THEIRS, entry)
-        for name in answer.alarms:
-            log.warning(f"alarm.{name}", peer=self.peer.name, reason="reported by that peer about this node")
+        self._exchange.heard(self.peer.fingerprint, answer.standing)
+        self._exchange.heard_of_us(self.peer.fingerprint, answer.alarms)
+
+    def _reason(self) -> str:
+        machine = self.machine
+        match machine.health:
+            case Health.STARTING:
+                return "waiting for the first answer"
+            case Health.BEHIND if machine.behind:
+                return f"{machine.behind} changes are still to be confirmed by the peer"
+            case Health.BEHIND:
+                return "still pulling"
+            case _:
+                return CONFIRMED[self.peer.sends, self.peer.receives]
 
     def status(self) -> dict[str, Any]:
         """For `sync status`: in step or not, how far behind, since when, and why."""
@@ -265,10 +316,28 @@ class Replicator:
             "behind": machine.behind,
             "for_seconds": None if since is None else round(now - since, 1),
             "code": trouble.code if trouble else None,
-            "reason": trouble.text if trouble else _reason(machine),
+            "reason": trouble.text if trouble else self._reason(),
             "attempts": trouble.attempts if trouble else 0,
             "refused": 0,
+            "clock_ahead": self._clock_ahead,
         }
+
+
+CONFIRMED = {
+    (True, True): "what is to be exchanged was confirmed in both directions",
+    (True, False): "what is to go there was confirmed; nothing is taken from it (direction push)",
+    (False, True): "what comes from there was read to the end; nothing is sent to it (direction pull)",
+}
+"""By (sends, receives)."""
+
+
+def clock_ahead(date: str | None, now: float) -> float | None:
+    """Seconds by which a peer's clock is ahead of ours, by the `Date` of its answer; None where it says none."""
+    try:
+        told = None if date is None else parsedate_to_datetime(date)
+    except ValueError:
+        told = None
+    return None if told is None else round(told.timestamp() - now, 1)
 
 
 def store_trouble(error: StoreError) -> tuple[str, str]:
@@ -277,28 +346,21 @@ def store_trouble(error: StoreError) -> tuple[str, str]:
     return code, f"this node {STORE_TROUBLE[code]}: {error}"
 
 
-def _reason(machine: PeerMachine) -> str:
-    match machine.health:
-        case Health.STARTING:
-            return "waiting for the first answer"
-        case Health.BEHIND:
-            return (
-                f"{machine.behind} changes are still to be confirmed by the peer" if machine.behind else "still pulling"
-            )
-        case _:
-            return "everything was confirmed"
-
-
 def _complaint(status: int, body: bytes) -> str:
     """What the peer says, or the status where it says nothing that can be read."""
     try:
-        error = msgspec.json.decode(body, type=dict[str, Any]).get("error")
+        error = _error.decode(body).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        error = None
-    return f"the peer answered {status}: {str(error)[:300]}" if error else f"the peer answered {status} and no reason"
+        error = ""
+    return f"the peer answered {status}: {error[:300]}" if error else f"the peer answered {status} and no reason"
+
+
+def is_inline(body: bytes) -> bool:
+    """True for a body that is read in no time, however it is made."""
+    return len(body) <= INLINE_BYTES and body.count(b",") <= INLINE_PIECES
 
 
 async def _decoded(body: bytes, peer: str, cursor: str | None, life: str) -> wire.Incoming:
-    if len(body) <= INLINE_BYTES:
+    if is_inline(body):
         return wire.decode_since(body, peer, cursor, life)
     return await asyncio.to_thread(wire.decode_since, body, peer, cursor, life)

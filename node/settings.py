@@ -84,10 +84,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("store", "passphrase_command", list, None, "A program and its arguments that prints the passphrase."),
     Setting("store", "readers", int, 2, "Connections that read beside the writer.", _between(1, 16)),
     Setting("federation", "listen", str, "0.0.0.0:9443", "Where peers connect (TLS 1.3, mutual, allowlisted).", _address),
-    Setting("federation", "handshake_timeout", float, 5.0, "Seconds that a handshake may take.", _between(0.1, 60)),
-    Setting("federation", "max_handshakes", int, 64, "Handshakes pending at one time.", _between(1, 4096)),
-    Setting("federation", "max_handshakes_per_address", int, 8, "The same, for one address (IPv6: a /64 network).", _between(1, 4096)),
+    Setting("federation", "handshake_timeout", float, 5.0, "Seconds that a handshake may take; a fifth of it where every place is taken.", _between(0.1, 60)),
+    Setting("federation", "max_handshakes", int, 64, "Handshakes pending at one time; four times as many may wait that have said nothing yet.", _between(1, 4096)),
+    Setting("federation", "max_handshakes_per_address", int, 32, "The same, for one address (IPv6: a /56 network; four times as many for an IPv4 /24, an IPv6 /48).", _between(1, 4096)),
     Setting("federation", "max_connections", int, 256, "Connections of peers open at one time.", _between(1, 65_536)),
+    Setting("federation", "max_connections_per_peer", int, 16, "The same, for one certificate.", _between(1, 65_536)),
     Setting("federation", "default_read", list, [], "Namespaces that an allowlisted certificate which is no configured"
             " peer may read. Empty: none.", globs_fault),
     Setting("federation", "default_write", list, [], "Namespaces that such a certificate may write. Empty: none.", globs_fault),
@@ -95,7 +96,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("federation", "default_allow_unsigned", bool, None, "Take from such a certificate what nobody signed."
             " Default: as default_legacy."),
     Setting("local", "listen", str, "127.0.0.1:9077", "Where agents on this machine connect (plain HTTP).", _address),
-    Setting("local", "api_key_file", str, None, "A file with a key that clients must send as X-Api-Key."),
+    Setting("local", "api_key_file", str, None, "A file (mode 0600) with a key that clients must send as X-Api-Key;"
+            " `ai-memory init` makes one. Not set: every user of this machine is served."),
     Setting("local", "allow_non_loopback", bool, False, "Listen beyond loopback; needs api_key_file."),
     Setting("local", "hosts", list, [], "Names that Host and Origin may have besides those of loopback. With"
             " allow_non_loopback and none named: any."),
@@ -130,5 +132,5 @@ PEER_SETTINGS: tuple[Setting, ...] = (
     Setting("peer", "allow_unsigned", bool, None, "Take from it what nobody signed: anybody there can write it in any"
             " agent's name. Default: as legacy."),
     Setting("peer", "legacy", bool, False, "It is a daemon of the older protocol (v0.6, v0.7): see legacy.md."),
-    Setting("peer", "api_key_file", str, None, "A file with the key that such a daemon asks for; sent as X-Api-Key."),
+    Setting("peer", "api_key_file", str, None, "A file (mode 0600) with the key that such a daemon asks for; sent as X-Api-Key."),
 )  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import BinaryIO
 
+from node.hardening import harden
 from sync import ed25519
 
 Claim = tuple[bytes, bytes, bytes]
@@ -37,4 +38,5 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    harden()
     serve(sys.stdin.buffer, sys.stdout.buffer)

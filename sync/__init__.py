@@ -1,1 +1,1 @@
-"""What is true, and who said so: records, clocks, merge, feed and the peer rules. Does no I/O; time is an argument."""
+"""What is true, and who said so: records, dots, merge, feed and the peer rules. Does no I/O; time is an argument."""

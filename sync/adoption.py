@@ -9,7 +9,7 @@ from typing import Literal
 
 from sync import moment
 from sync.attest import is_genuine
-from sync.link import is_echo
+from sync.merge import is_echo, supersedes
 from sync.policy import BAD_SIGNATURE
 from sync.ports import Kept
 from sync.receive import Alarm, Receiver
@@ -57,10 +57,12 @@ def _is_echo(version: Version, kept: Kept) -> bool:
     """True for what says no more than a kept version does and is not newer (protocol section 8).
 
     A daemon without clocks that was given a memory of ours, and lost its attestation or altered its expiry or priority,
-    is the author of nothing. Of equal clocks the merge itself knows which to keep.
+    is the author of nothing. Of two copies of one write the merge itself knows which to keep.
     """
     other = kept.version
-    if version.kind != "m" or other.kind != "m" or version.at > other.at or version.clock == other.clock:
+    if version.kind != "m" or other.kind != "m" or version.at > other.at:
+        return False
+    if supersedes(version, other):
         return False
     return _said(version) == _said(other)
 

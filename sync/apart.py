@@ -15,18 +15,27 @@ _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]+|[\]}]+|,', r
 _LIST_FOLLOWS = re.compile(rb"\s*:\s*(?=\[)")
 
 
-def elements(body: bytes) -> list[bytes] | None:
-    """The elements of a list that is the whole body; None where it is none."""
+def elements(body: bytes, most: int = MOST_TOKENS) -> list[bytes] | None:
+    """The elements of a list that is the whole body; None where it is none, or has more than `most`."""
     start = len(body) - len(body.lstrip())
-    found = _Scan(body).array(start) if body[start : start + 1] == b"[" else None
+    found = _Scan(body, most).array(start) if body[start : start + 1] == b"[" else None
     if found is None or body[found[1] :].strip():
         return None
     return found[0]
 
 
-def lists(body: bytes, names: Collection[str]) -> tuple[bytes, dict[str, list[bytes]]] | None:
-    """An object's own lists with these names taken out: the object with `[]` in their places, and their elements."""
-    scan = _Scan(body)
+def are_few(body: bytes, most: int) -> bool:
+    """True where the whole body is a list of at most so many elements, none of them of many pieces."""
+    scan = _Scan(body, most, tokens=4 * most + 1_000)
+    return scan.array(len(body) - len(body.lstrip())) is not None
+
+
+def lists(body: bytes, names: Collection[str], most: int = MOST_TOKENS) -> tuple[bytes, dict[str, list[bytes]]] | None:
+    """An object's own lists with these names taken out: the object with `[]` in their places, and their elements.
+
+    None where there are none, or more than `most` elements in all.
+    """
+    scan = _Scan(body, most)
     quoted = {f'"{name}"'.encode(): name for name in names}
     found: dict[str, list[bytes]] = {}
     rest: list[bytes] = []
@@ -49,9 +58,10 @@ def lists(body: bytes, names: Collection[str]) -> tuple[bytes, dict[str, list[by
 
 
 class _Scan:
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, most: int, tokens: int | None = None) -> None:
         self._body = body
-        self._left = MOST_TOKENS
+        self._left = MOST_TOKENS if tokens is None else tokens
+        self._room = most
 
     @property
     def gave_up(self) -> bool:
@@ -75,9 +85,13 @@ class _Scan:
                     end = token.start() + depth - 1
                     if found or self._body[begin:end].strip():
                         found.append(self._body[begin:end])
-                    return found, end + 1
+                        self._room -= 1
+                    return (found, end + 1) if self._room >= 0 else None
                 depth -= len(text)
             elif text == b"," and depth == 1:
                 found.append(self._body[begin : token.start()])
                 begin = position
+                self._room -= 1
+                if self._room < 0:
+                    return None
         return None

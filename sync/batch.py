@@ -1,9 +1,9 @@
-"""A batch of changes to the feed inside one write transaction: numbers, head and digest, all kept in step."""
+"""A batch of changes to the feed inside one write transaction: numbers, lives, head and digest, all kept in step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from sync import feed
-from sync.merge import supersedes
+from sync.lives import Mint
 from sync.ports import Change, Kept, Ledger, Life, Position
 from sync.version import Key
 
@@ -14,8 +14,9 @@ class Batch:
     Nothing reaches the ledger's records before `commit`, which is called exactly once.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, mint: Mint) -> None:
         self.ledger = ledger
+        self._mint = mint
         position = ledger.position()
         self._number = position.number
         self._head = position.head
@@ -43,6 +44,10 @@ class Batch:
         """The last number taken, by this batch included."""
         return self._number
 
+    def one_off(self) -> str:
+        """An actor that writes once: for a write that could not be told from others under the live one."""
+        return self._mint(self._number, "").actor
+
     @property
     def has_changes(self) -> bool:
         return bool(self._changed)
@@ -55,6 +60,12 @@ class Batch:
         found = self.ledger.kept(missing)
         for key in missing:
             self._kept[key] = tuple(found.get(key, ()))
+
+    def tags(self, keys: Iterable[Key]) -> Mapping[Key, Set[bytes]]:
+        """The tags of what is kept of these keys, the changes of this batch included; no document is read for it."""
+        wanted = set(keys)
+        known = {key: {one.version.tag for one in self._kept[key]} for key in wanted & self._kept.keys()}
+        return {**self.ledger.tags(wanted - known.keys()), **known}
 
     def kept(self, key: Key) -> tuple[Kept, ...]:
         """What is kept of a key, the changes of this batch included; the winner first."""
@@ -83,23 +94,21 @@ class Batch:
         self._changed[key] = self._number
         return self._number
 
-    def begin_life(self, life: Life) -> None:
+    def begin_life(self, reason: str) -> Life:
+        life = self._mint(self._number, reason)
         self._lives.append(life)
         self.ledger.begin_life(life)
+        return life
 
     def commit(self) -> None:
         """Hand everything that changed to the ledger."""
         if not self._changed:
             return
         self.ledger.put([Change(key, number, self._kept[key]) for key, number in self._changed.items()])
-        overtaken = [
-            waiting
-            for waiting in self.ledger.waiting(self._changed)
-            if any(
-                one.version.tag == waiting.version.tag or supersedes(one.version, waiting.version)
-                for one in self._kept[waiting.version.key]
-            )
-        ]
-        if overtaken:
-            self.ledger.drop_waiting(overtaken)
+        # What is only superseded goes on waiting: what it is superseded by may itself be, before it is due.
+        kept = {one.version.tag for key in self._changed for one in self._kept[key]}
+        come = set(self.ledger.waits(kept))
+        if come:
+            waiting = self.ledger.waiting(self._changed)
+            self.ledger.drop_waiting([one for one in waiting if one.version.tag in come])
         self.ledger.advance(Position(self._number, self._head, self._digest))

@@ -1,8 +1,8 @@
 """The bytes that are hashed (protocol section 5): RFC 8785 canonical JSON of what a memory or a link says.
 
 Two ways lead to the same bytes. The `rfc8785` library is the reference; the fast path is the JSON codec with sorted
-keys, taken only where the two cannot differ: no fractional numbers but a plain `confidence`, keys in ASCII (whose
-order by code point is the order by UTF-16 unit that RFC 8785 section 3.2.3 asks for).
+keys, taken only where the two cannot differ: no fractional or long numbers but a plain `confidence`, keys in ASCII
+(whose order by code point is the order by UTF-16 unit that RFC 8785 section 3.2.3 asks for).
 """
 
 import hashlib
@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 import rfc8785
 
-from sync.memory import Memory, foreign
+from sync.memory import Memory, is_long
 
+MOST_WRITTEN_OUT = 1e21
+"""From here on RFC 8785 writes an exponent (ECMA-262, Number::toString)."""
 TOMBSTONE_CONTENT = hashlib.sha256(b"").digest()
 """The content digest of a tombstone, which has none."""
 
@@ -37,7 +39,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 def content_bytes(memory: Memory) -> bytes:
     """RFC 8785 canonical JSON of the signed part of a memory, UTF-8."""
-    metadata = foreign(memory.metadata)
+    metadata = {key: value for key, value in memory.metadata.items() if key != "attestation"}
     confidence = memory.confidence
     content = _Content(
         int(confidence) if confidence in (0.0, 1.0) else confidence,
@@ -54,6 +56,7 @@ def content_bytes(memory: Memory) -> bytes:
     )
     if (confidence in (0.0, 1.0) or confidence >= 0.001) and (not metadata or _is_plain(metadata)):
         return _encode(content)
+    content.metadata = _in_doubles(metadata)
     return rfc8785.dumps(msgspec.to_builtins(content))
 
 
@@ -92,4 +95,33 @@ def _is_plain(value: Any) -> bool:
         return all(key.isascii() and _is_plain(item) for key, item in value.items())
     if isinstance(value, list):
         return all(map(_is_plain, value))
-    return not isinstance(value, float)
+    return not isinstance(value, float) and not is_long(value)
+
+
+def has_floats(value: Any) -> bool:
+    """True where some number in a JSON value is not an integer as it was read."""
+    if isinstance(value, dict):
+        return any(map(has_floats, value.values()))
+    if isinstance(value, list):
+        return any(map(has_floats, value))
+    return isinstance(value, float)
+
+
+def in_integers(value: Any) -> Any:
+    """With every number that RFC 8785 writes without a point or an exponent as that integer: 1.0 and 1 are one."""
+    if isinstance(value, dict):
+        return {key: in_integers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [in_integers(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < MOST_WRITTEN_OUT:
+        return int(rfc8785.dumps(value))
+    return value
+
+
+def _in_doubles(value: Any) -> Any:
+    """With every integer that only a double can be for all readers as that double (RFC 8785 section 3.2.2.3)."""
+    if isinstance(value, dict):
+        return {key: _in_doubles(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_doubles(item) for item in value]
+    return float(value) if is_long(value) else value

@@ -34,6 +34,8 @@ class Fields(msgspec.Struct, kw_only=True, frozen=True):
 
 
 MAX_TTL_SECS = 100 * 366 * 86_400
+DEFAULT_TIER = "long"
+"""Of what is stored without one: a memory that vanishes does so because somebody said it may."""
 
 
 def new_memory(fields: Fields, record_id: str, now: int) -> Memory:
@@ -42,7 +44,7 @@ def new_memory(fields: Fields, record_id: str, now: int) -> Memory:
         missing = "title" if not isinstance(fields.title, str) else "content"
         raise RemoteError("invalid", f"{missing}: missing, some text expected")
     at = moment.text(now)
-    tier = _tier(fields) or "mid"
+    tier = _tier(fields) or DEFAULT_TIER
     memory = Memory(
         id=record_id,
         tier=tier,  # type: ignore[arg-type]  # one of TIERS, by _tier
@@ -64,10 +66,12 @@ def new_memory(fields: Fields, record_id: str, now: int) -> Memory:
 def edited(memory: Memory, fields: Fields, now: int, *, renewed: bool = False) -> Memory:
     """A copy with these fields set; id, creation time and first writer stay. Raises RemoteError `invalid`.
 
-    `renewed`: it is stored once more, so a memory that expires lives as long again as a new one would.
+    `renewed`: it is stored once more, so a memory that expires lives as long again as a new one would. One that has
+    expired is nothing that its writer could see: it gets the tier of a new one.
     """
-    tier = _tier(fields) or memory.tier
     expires: str | Unset | None = memory.expires_at
+    is_over = renewed and isinstance(expires, str) and expires <= moment.text(now)
+    tier = _tier(fields) or (DEFAULT_TIER if is_over else memory.tier)
     renewed = renewed and isinstance(expires, str)
     if renewed or tier != memory.tier or fields.expires_at is not UNSET or fields.ttl_secs is not UNSET:
         expires = _expiry(fields, tier, now)

@@ -4,7 +4,7 @@ It holds no clock, no socket and no file. What it remembers in memory can be los
 process has seen confirmed, when it last believed a peer that we were rolled back, and what it asked whom for.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Sequence, Set
 from dataclasses import replace
 
 from sync import lives, moment, settle, writes
@@ -17,15 +17,13 @@ from sync.errors import RemoteError
 from sync.link import LinkFields
 from sync.policy import Policy
 from sync.ports import FeedReader, Ledger
-from sync.receive import Alarm, Page, Part, PolicyOf, Receiver, Taken, forget_cursors
+from sync.receive import MAX_HELD, Alarm, Page, Part, PolicyOf, Receiver, Taken, forget_cursors
 from sync.serve import Ask, Cut, RolledBack, cut
 from sync.version import Key, Version
 
 ROLLBACK_INTERVAL = 3600 * moment.SECOND
 """A peer is believed at most once in this time when it says that we were rolled back."""
 MAX_DUE = 500
-MAX_SIGNED = 100
-"""Keys of one transaction, so that other writes get in between."""
 MAX_LIVES_SEEN = 64
 MAX_RETURNS = 2
 """Pages of a life that has ended which may still be on their way when the next one is heard of: one on each lane."""
@@ -55,10 +53,10 @@ class Engine:
         A jump may be a machine that was rolled back while it ran: what was received between the jump and its
         discovery came under the old life, so no cursor reached then is trusted. Returns how many were re-written.
         """
-        batch = Batch(ledger)
+        batch = Batch(ledger, self._mint)
         if reason == lives.CLOCK_JUMP:
             forget_cursors(ledger)
-        batch.begin_life(self._mint(batch.issued, reason))
+        batch.begin_life(reason)
         horizon = moment.text(now + writes.SKEW_BOUND)
         future = ledger.own_after(horizon)
         for key in future:
@@ -74,29 +72,40 @@ class Engine:
         if not self._may_believe(peer, now):
             return ()
         self._believed[peer] = now
-        batch = Batch(ledger)
-        batch.begin_life(self._mint(batch.issued, lives.ROLLED_BACK))
-        forget_cursors(ledger)
+        self.restored(ledger)
         return (Alarm("rolled_back", peer, "its cursor proves that this store once held a feed that it lacks now"),)
+
+    def restored(self, ledger: Ledger) -> None:
+        """This store is an older copy of itself: a new life, and no cursor of ours is trusted any more.
+
+        A peer proves it, or whoever put the copy there says so before anything else is written.
+        """
+        batch = Batch(ledger, self._mint)
+        batch.begin_life(lives.ROLLED_BACK)
+        forget_cursors(ledger)
 
     # --- local writes
 
-    def store(self, ledger: Ledger, fields: Fields, agent: str, now: int) -> writes.Written:
-        """Store under a title. Raises RemoteError `invalid`, and then has changed nothing."""
-        batch = Batch(ledger)
-        written = writes.store(batch, fields, self.keys.author(agent), now)
+    def store(self, ledger: Ledger, fields: Fields, agent: str, now: int, *, blind: bool = False) -> writes.Written:
+        """Store under a title. Raises RemoteError `invalid`, and then has changed nothing. `blind`: `writes.store`."""
+        batch = Batch(ledger, self._mint)
+        written = writes.store(batch, fields, self.keys.author(agent), now, blind=blind)
         batch.commit()
         return written
 
     def store_many(
-        self, ledger: Ledger, drafts: Iterable[tuple[Fields, str]], now: int
+        self, ledger: Ledger, drafts: Iterable[tuple[Fields, str]], now: int, blind: Container[int] = ()
     ) -> list[writes.Written | RemoteError]:
-        """Store each of these (fields, agent) in one go; one that is invalid leaves the others alone."""
-        batch = Batch(ledger)
+        """Store each of these (fields, agent) in one go; one that is invalid leaves the others alone.
+
+        `blind`: places of those whose writer sees nothing there (`writes.store`).
+        """
+        batch = Batch(ledger, self._mint)
         results: list[writes.Written | RemoteError] = []
-        for fields, agent in drafts:
+        for place, (fields, agent) in enumerate(drafts):
             try:
-                results.append(writes.store(batch, fields, self.keys.author(agent), now))
+                author = self.keys.author(agent)
+                results.append(writes.store(batch, fields, author, now, blind=place in blind))
             except RemoteError as error:
                 results.append(error)
         batch.commit()
@@ -105,13 +114,13 @@ class Engine:
     def update(
         self, ledger: Ledger, key: Key, fields: Fields, agent: str, now: int
     ) -> writes.Written | writes.Missing | writes.TitleTaken:
-        batch = Batch(ledger)
+        batch = Batch(ledger, self._mint)
         result = writes.update(batch, key, fields, self.keys.author(agent), now)
         batch.commit()
         return result
 
     def delete(self, ledger: Ledger, key: Key, agent: str, now: int) -> writes.Written | writes.Missing:
-        batch = Batch(ledger)
+        batch = Batch(ledger, self._mint)
         result = writes.delete(batch, key, self.keys.author(agent), now)
         batch.commit()
         return result
@@ -120,14 +129,14 @@ class Engine:
         self, ledger: Ledger, namespace: str, fields: LinkFields, agent: str, now: int
     ) -> writes.Written | writes.Missing:
         """Link two memories; `Missing` where the first is not in this namespace. Raises RemoteError `invalid`."""
-        batch = Batch(ledger)
+        batch = Batch(ledger, self._mint)
         result = writes.link(batch, namespace, fields, self.keys.author(agent), now)
         batch.commit()
         return result
 
     def unlink(self, ledger: Ledger, keys: Sequence[Key], agent: str, now: int) -> int:
         """Take these links back; returns how many there were."""
-        batch = Batch(ledger)
+        batch = Batch(ledger, self._mint)
         taken = writes.unlink(batch, keys, self.keys.author(agent), now)
         batch.commit()
         return taken
@@ -136,37 +145,23 @@ class Engine:
         self, ledger: Ledger, key: Key, choice: settle.Choice, seen: Set[bytes], agent: str, now: int
     ) -> settle.Settled | settle.Changed | settle.Unanimous:
         """End a key's conflict, if exactly the versions with the tags `seen` are kept. Raises RemoteError `invalid`."""
-        batch = Batch(ledger)
+        batch = Batch(ledger, self._mint)
         result = settle.settle(batch, key, choice, seen, self.keys.author(agent), now)
         batch.commit()
         return result
 
     def settle_future(self, ledger: Ledger, now: int) -> int:
-        """Write again, as this node and for now, what is kept from the future (protocol section 4, *Time*).
+        """Write on for now, in their authors' names, what is kept from the future (protocol section 4, *Time*).
 
         For an operator whose store holds what an author with a wrong clock wrote, who cannot take it back any more.
         Returns how many memories, links, tombstones and unlinks it was.
         """
-        batch = Batch(ledger)
+        batch = Batch(ledger, self._mint)
         future = ledger.kept_after(moment.text(now + writes.SKEW_BOUND))
         for key in future:
-            writes.restate(batch, key, self.keys.author(self.agent), now)
+            writes.carry(batch, key, self.keys.author(self.agent), now)
         batch.commit()
         return len(future)
-
-    def sign_own(self, ledger: Ledger) -> int | None:
-        """Sign some of what this store wrote before it had keys. Returns how many versions; None where none are left.
-
-        A version of the same words under the live life's counter takes the place of each.
-        """
-        keys = ledger.take_unsigned(MAX_SIGNED)
-        if not keys:
-            return None
-        batch = Batch(ledger)
-        batch.load(keys)
-        written = sum(writes.sign(batch, key, self.keys) for key in keys)
-        batch.commit()
-        return written
 
     # --- pages in
 
@@ -180,7 +175,7 @@ class Engine:
         if any(alarm.kind == "rolled_back" for alarm in taken.alarms):
             self._believed[page.peer] = now
         if taken.moved and page.to is not None:
-            self._confirmed[page.peer, page.life] = page.to
+            self._confirm(page.peer, page.life, page.to)
         return self._alternation(page)
 
     def asking(self, page: Page, versions: Iterable[Version], taken: Taken, now: int) -> Taken:
@@ -189,11 +184,28 @@ class Engine:
         `versions`: of the whole page. What another peer was asked for a moment ago it is not asked for; `again` says
         when it should offer that once more.
         """
-        self._asked.came(page.peer, (version.tag for version in versions), now)
+        refused = {(one.id, one.kind) for one in taken.refused}
+        sent = [(version.tag, (version.shown, version.kind) in refused) for version in versions]
+        self._asked.refused(page.peer, (tag for tag, is_refused in sent if is_refused))
+        self._asked.came(page.peer, (tag for tag, is_refused in sent if not is_refused), now)
         if not taken.wanted:
             return taken
         choice = self._asked.choose(page.peer, taken.wanted, now)
         return replace(taken, wanted=choice.wanted, again=choice.again)
+
+    def _confirm(self, peer: str, life: str, cursor: str) -> None:
+        if (peer, life) not in self._confirmed:
+            lives_of = [key for key in self._confirmed if key[0] == peer]
+            for key in lives_of[: max(0, len(lives_of) + 1 - MAX_HELD)]:
+                del self._confirmed[key]  # the store forgets the cursors on a peer's older lives as well
+        self._confirmed[peer, life] = cursor
+
+    def forget(self, peer: str) -> None:
+        """This certificate is on the list no more: free what was kept for it."""
+        self._confirmed = {key: cursor for key, cursor in self._confirmed.items() if key[0] != peer}
+        self._believed.pop(peer, None)
+        self._lives_seen.pop(peer, None)
+        self._asked.forget(peer)
 
     def unreachable(self, peer: str) -> None:
         """A request to this peer failed: what it was asked for may be asked of others."""

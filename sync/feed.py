@@ -48,6 +48,10 @@ class Cursor:
         return cls(life, int(number), int(top), bytes.fromhex(head), tag)
 
 
+HEADS_KEPT = 1_000_000
+"""Heads are kept for the last so many numbers: of a feed that only ever grows, and that a peer can make grow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """Where to read on."""
@@ -78,12 +82,17 @@ def resolve(
         astray = _ROLLED_BACK if live else _START
         if cursor.top > end:
             return astray
-        if cursor.top < life.began_after:
+        if cursor.top < max(life.began_after, oldest_kept(position.number)):
             return _START
         if head_at(cursor.top) != cursor.head:
             return astray
         return Resolved(cursor.number, reset=False, rolled_back=False) if cursor.filter == tag else _START
     return _ROLLED_BACK
+
+
+def oldest_kept(number: int) -> int:
+    """The smallest number whose head is kept while the feed stands at `number`; below, no cursor can be judged."""
+    return max(0, number - HEADS_KEPT)
 
 
 def advanced(head: bytes, number: int, tags: Iterable[bytes]) -> bytes:

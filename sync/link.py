@@ -5,15 +5,15 @@ target and relation: so scope, feed, merge, offers and digest treat it as they t
 namespace beside them, as a tombstone's does, so no relay can put a link where more people see it.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from sync import attest, moment
-from sync.attest import Author, Fault, Said
+from sync.attest import Author, Fault, Stamp
 from sync.canonical import TOMBSTONE_CONTENT, link_digest
-from sync.clock import Clock, covers
+from sync.context import Context
+from sync.dot import Dot
 from sync.memory import MAX_ID_BYTES, agent_fault, id_fault, namespace_fault
 from sync.record import Refused, id_of
 from sync.version import LINK_SEPARATOR, Key, Version
@@ -115,7 +115,7 @@ def link_version(
     relation: str,
     created_at: str,
     author: Author,
-    clock: Clock,
+    stamp: Stamp,
     *,
     at: str | None = None,
     valid_from: str | None = None,
@@ -128,8 +128,7 @@ def link_version(
     """
     at = at or created_at
     content = link_digest(source_id, target_id, relation, created_at, valid_from, valid_until, observed_by)
-    said = Said("l", namespace, link_id(source_id, target_id, relation), author.agent, content, at, clock)
-    made, signature = attest.attestation(said, author)
+    made = attest.sign("l", (namespace, link_id(source_id, target_id, relation)), content, at, author, stamp)
     link = Link(
         source_id=source_id,
         target_id=target_id,
@@ -140,27 +139,26 @@ def link_version(
         valid_from=valid_from or UNSET,
         valid_until=valid_until or UNSET,
         observed_by=observed_by or UNSET,
-        attestation=made,
+        attestation=made.attestation,
     )
-    return _version(link, clock, content, signature)
+    return _version(link, made.dot, stamp.context, stamp.depth, content, made.signature)
 
 
 def unlink_version(
-    namespace: str, source_id: str, target_id: str, relation: str, at: str, author: Author, clock: Clock
+    namespace: str, source_id: str, target_id: str, relation: str, at: str, author: Author, stamp: Stamp
 ) -> Version:
     """The version that takes a link back."""
     record_id = link_id(source_id, target_id, relation)
-    said = Said("u", namespace, record_id, author.agent, TOMBSTONE_CONTENT, at, clock)
-    made, signature = attest.attestation(said, author)
+    made = attest.sign("u", (namespace, record_id), TOMBSTONE_CONTENT, at, author, stamp)
     unlink = Unlink(
         source_id=source_id,
         target_id=target_id,
         relation=relation,
         namespace=namespace,
         deleted_at=at,
-        attestation=made,
+        attestation=made.attestation,
     )
-    return _unlink_version(unlink, clock, signature)
+    return _unlink_version(unlink, made.dot, stamp.context, stamp.depth, made.signature)
 
 
 def load(doc: bytes) -> Link:
@@ -168,34 +166,14 @@ def load(doc: bytes) -> Link:
     return _link.decode(doc)
 
 
-def renewed(link: Link, key: Key, at: str, author: Author, clock: Clock) -> Version:
+def renewed(link: Link, key: Key, at: str, author: Author, stamp: Stamp) -> Version:
     """What a link says, said again at another time; `key` may be another one, where its memory moved."""
     source_id, target_id, relation = ends(key[1])
     return link_version(
-        key[0], source_id, target_id, relation, link.created_at, author, clock,
+        key[0], source_id, target_id, relation, link.created_at, author, stamp,
         at=at, valid_from=text_of(link.valid_from), valid_until=text_of(link.valid_until),
         observed_by=text_of(link.observed_by),
     )  # fmt: skip
-
-
-def says_no_more(link: Link, kept: Link) -> bool:
-    """True where a link whose writer knew no clocks says nothing of its validity that a kept one does not say."""
-    said = {name: text_of(getattr(link, name)) for name in ("valid_from", "valid_until")}
-    return all(value in (None, text_of(getattr(kept, name))) for name, value in said.items())
-
-
-def is_echo(version: Version, kept: Iterable[Version]) -> bool:
-    """True for a link that says no more than a kept one of which its clock knows nothing (protocol section 8).
-
-    A daemon without clocks that was given a link of ours tells it as its own, with a time of its own.
-    """
-    return version.kind == "l" and any(
-        one.kind == "l"
-        and not covers(one.clock, version.clock)
-        and not covers(version.clock, one.clock)
-        and says_no_more(load(version.doc), load(one.doc))
-        for one in kept
-    )
 
 
 def text_of(value: str | Unset | None) -> str | None:
@@ -230,10 +208,11 @@ def _read_link(link: Link) -> Version | Refused:
         link.source_id, link.target_id, link.relation, link.created_at,
         text_of(link.valid_from), text_of(link.valid_until), text_of(link.observed_by),
     )  # fmt: skip
-    found = attest.read(link.attestation, content.hex(), link.updated_at)
+    record_id = link_id(link.source_id, link.target_id, link.relation)
+    found = attest.read(link.attestation, "l", link.namespace, record_id, content, link.updated_at)
     if isinstance(found, Fault):
         return Refused(_shown(link), "l", found.reason, found.detail)
-    return _version(link, found.clock, content, found.signature)
+    return _version(link, found.dot, found.context, found.depth, content, found.signature)
 
 
 def _read_unlink(unlink: Unlink) -> Version | Refused:
@@ -244,25 +223,28 @@ def _read_unlink(unlink: Unlink) -> Version | Refused:
     )
     if fault is not None:
         return Refused(_shown(unlink), "u", "limits", fault)
-    found = attest.read(unlink.attestation, None, unlink.deleted_at)
+    record_id = link_id(unlink.source_id, unlink.target_id, unlink.relation)
+    found = attest.read(unlink.attestation, "u", unlink.namespace, record_id, TOMBSTONE_CONTENT, unlink.deleted_at)
     if isinstance(found, Fault):
         return Refused(_shown(unlink), "u", found.reason, found.detail)
-    return _unlink_version(unlink, found.clock, found.signature)
+    return _unlink_version(unlink, found.dot, found.context, found.depth, found.signature)
 
 
-def _version(link: Link, clock: Clock, content: bytes, signature: bytes) -> Version:
+def _version(link: Link, dot: Dot, context: Context, depth: int, content: bytes, signature: bytes) -> Version:
     record_id = link_id(link.source_id, link.target_id, link.relation)
     # The title's place has the target: a store finds by it what points at a memory.
     return Version(
-        link.namespace, record_id, "l", link.updated_at, clock, content, signature, _encode(link), link.target_id
-    )
+        link.namespace, record_id, "l", link.updated_at, dot, context, depth, content, signature, _encode(link),
+        link.target_id,
+    )  # fmt: skip
 
 
-def _unlink_version(unlink: Unlink, clock: Clock, signature: bytes) -> Version:
+def _unlink_version(unlink: Unlink, dot: Dot, context: Context, depth: int, signature: bytes) -> Version:
     record_id = link_id(unlink.source_id, unlink.target_id, unlink.relation)
     return Version(
-        unlink.namespace, record_id, "u", unlink.deleted_at, clock, TOMBSTONE_CONTENT, signature, _encode(unlink)
-    )
+        unlink.namespace, record_id, "u", unlink.deleted_at, dot, context, depth, TOMBSTONE_CONTENT, signature,
+        _encode(unlink),
+    )  # fmt: skip
 
 
 def _time_fault(name: str, value: str | Unset | None) -> str | None:

@@ -1,15 +1,15 @@
-"""The lives of a store (protocol section 4, *Actor*): when one begins, and whose counter a clock's entry is."""
+"""The lives of a store (protocol section 4, *Actor*): when one begins, and whose counter a dot has."""
 
 from collections.abc import Callable, Sequence
 
-from sync import clock as clocks
+from sync import dot as dots
+from sync.dot import Dot
 from sync.ports import Life
-from sync.version import Version
+from sync.version import Key
 
 START = "start"
 CLOCK_JUMP = "clock_jump"
 ROLLED_BACK = "rolled_back"
-FORGED_CLAIM = "forged_claim"
 
 Mint = Callable[[int, str], Life]
 """Makes a life that begins after a feed number, for a reason."""
@@ -35,16 +35,6 @@ def last_rollback(lives: Sequence[Life]) -> int:
     return 0
 
 
-def issued_by(life: Life, version: Version) -> bool:
-    """True where the version's claim on this life of ours is one that only this store can have made."""
-    claim = version.clock[life.actor]
-    return clocks.counter(life.secret, *version.key, clocks.number_of(claim)) == claim
-
-
-def author(version: Version, lives: Sequence[Life]) -> str | None:
-    """Which of our lives wrote a version of ours: of the true claims on them, the one with the greatest number.
-
-    The claims are checked again here: a lie about an older life, once accepted, lives on in the clocks of later writes.
-    """
-    true = [life.actor for life in lives if life.actor in version.clock and issued_by(life, version)]
-    return max(true, key=lambda actor: clocks.number_of(version.clock[actor]), default=None)
+def issued_by(life: Life, key: Key, dot: Dot) -> bool:
+    """True where a dot of this life of ours is one that only this store can have made: number, key and content."""
+    return dots.counter(life.secret, *key, dot.check, dot.number) == dot.counter

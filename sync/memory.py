@@ -8,6 +8,7 @@ import re
 from typing import Any, Literal
 
 import msgspec
+import rfc8785
 
 from sync import moment
 
@@ -27,12 +28,15 @@ MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader of J
 DEFAULT_NAMESPACE = "global"
 
 OWN_KEYS = ("agent_id", "attestation")
-"""Keys of `metadata` that are ours to define, and therefore no part of what is hashed."""
+"""Keys of `metadata` that are ours to define."""
 
 # Unicode category Cc except \n and \t. An invisible control character in a text is never meant, and \r is what the
 # existing daemon refuses.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NAMESPACE_SEGMENT = re.compile(r"[^\\/\s\x00-\x1f\x7f-\x9f]+")
+_LINE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
+)  # an id stands in a line of what is signed, and in lists and logs
 _AGENT_ID = re.compile(r"[A-Za-z0-9_\-:@./]{1,128}")
 
 
@@ -81,6 +85,8 @@ def memory_fault(memory: Memory) -> str | None:
 
 
 def id_fault(value: str) -> str | None:
+    if found := _LINE.search(value):
+        return f"id: control character U+{ord(found[0]):04X} at {found.start()}, none expected"
     return _text_fault("id", value, MAX_ID_BYTES, in_bytes=True)
 
 
@@ -193,9 +199,22 @@ def _value_fault(value: Any, depth: int) -> str | None:
         for item in value:
             if fault := _value_fault(item, depth + 1):
                 return fault
-    elif isinstance(value, int) and not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+    elif is_long(value) and not _is_double(value):
         return f"metadata: integer {_shown(value)}, at most 2^53 - 1 either way (RFC 8785); write it as text"
     return None
+
+
+def is_long(value: Any) -> bool:
+    """True for an integer that not every reader of JSON numbers takes for the same one."""
+    return isinstance(value, int) and not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER
+
+
+def _is_double(value: int) -> bool:
+    # RFC 8785 writes 1e20 as 100000000000000000000: whoever sends the canonical form must be understood.
+    try:
+        return rfc8785.dumps(float(value)) == b"%d" % value
+    except OverflowError:
+        return False
 
 
 def _shown(value: object) -> str:

@@ -5,7 +5,7 @@ needs to know about a batch, decides, and hands back everything that changes. If
 it may remain, in memory either.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,22 +110,25 @@ class Ledger(Protocol):
         """The head kept for a number at which a commit ended (8 zero bytes for 0), None for any other number."""
 
     def kept(self, keys: Iterable[Key]) -> Mapping[Key, Sequence[Kept]]:
-        """The kept versions of these keys, in one look-up; a key that is not there is left out."""
+        """The kept versions of these keys in one look-up, winner first; a key that is not there is left out."""
+
+    def tags(self, keys: Iterable[Key]) -> Mapping[Key, Set[bytes]]:
+        """The tags of the kept versions of these keys; a key that is not there is left out. No document is read."""
 
     def titled(self, namespace: str, title: str) -> Sequence[Kept]:
         """The winners that are memories with this title in this namespace."""
 
-    def links_from(self, source_id: str) -> Sequence[Key]:
-        """Keys of the links that begin at this id, in whatever namespace; none where the winner is an unlink."""
+    def links_from(self, source_id: str, namespace: str, most: int) -> Sequence[Key]:
+        """Keys of links of this namespace that begin at this id; none where the winner is an unlink.
+
+        The newest `most` of those that were written here, and as many of the others.
+        """
 
     def own_after(self, at: str) -> Sequence[Key]:
         """Keys of kept versions written here whose time is greater than `at` (there are hardly ever any)."""
 
     def kept_after(self, at: str) -> Sequence[Key]:
         """Keys of all kept versions whose time is greater than `at`. May read the whole store: for an operator."""
-
-    def take_unsigned(self, limit: int) -> Sequence[Key]:
-        """Some keys under which this store wrote before it could sign, `limit` at most; each is told once."""
 
     def put(self, changes: Sequence[Change]) -> None:
         """Replace what is kept of these keys. No key twice in one call."""
@@ -141,6 +144,9 @@ class Ledger(Protocol):
 
     def waiting(self, keys: Iterable[Key]) -> Sequence[Waiting]:
         """What waits for these keys."""
+
+    def waits(self, tags: Iterable[bytes]) -> Set[bytes]:
+        """Those of these tags whose version waits, for whichever peer. An index has them: no version is read."""
 
     def waiting_bytes(self, peer: str) -> int:
         """How many bytes of documents wait for one peer."""

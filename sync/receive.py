@@ -4,9 +4,9 @@ For each version of the page:
  (1) out of the peer's write scope, signed by another key than it says, or by one that may not speak for its agent:
      refused for good, unless what is kept says as much already;
  (2) more than 300 s in our future: into the waiting table, or, where that is full, the cursor will not move;
- (3) merged: `same` and `stale` change nothing;
- (4) a claim on one of our own lives is checked by its MAC: a lie is survived, a true one beyond what we issued proves
-     that we were rolled back;
+ (3) merged: `same` and `stale` change nothing; where one was dropped, what was stale of its key is merged once more;
+ (4) a claim on one of our own lives is checked by its MAC: what a lie would hide is written again, a true one beyond
+     what we issued proves that we were rolled back;
  (5) more than 32 kept versions of one key are settled.
 Then for the page:
  (6) what was offered and is neither kept nor waiting is wanted;
@@ -21,22 +21,24 @@ leaves versions without a giver, never a giver whose cursor did not move.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sync import clock as clocks
-from sync import lives, moment
-from sync.attest import Keychain, writer_of
+from sync import claims, lives, moment
+from sync.attest import Keychain
 from sync.batch import Batch
-from sync.merge import MAX_KEPT, Added, merge, supersedes
+from sync.claims import Own
+from sync.merge import MAX_KEPT, Added, merge
 from sync.policy import Policy
 from sync.ports import Giver, Held, Kept, Ledger, PeerState, Waiting
 from sync.record import Refused
 from sync.version import Key, Version
-from sync.writes import SKEW_BOUND, restate, restate_as_was
+from sync.writes import SKEW_BOUND, carry, restate_as_was
 
 WAITING_LIMIT = 16 * 2**20
 """Bytes of documents that may wait for one peer."""
 MAX_HELD = 8
 """Cursors kept for one certificate, one for each of its lives."""
 MAX_WANTED = 2_000
+MAX_SECOND_LOOKS = 2 * MAX_KEPT
+"""Stale versions of one key that are merged once more: an honest page has at most `MAX_KEPT` + 1 of a key."""
 ALWAYS_TOLD = frozenset(("scope", "bad_signature"))
 """Reasons for a refusal that are told even of what is kept already. The others are about whom we believe now."""
 
@@ -91,6 +93,9 @@ class Alarm:
     detail: str
 
 
+Stale = tuple[Kept, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What one part did."""
@@ -111,6 +116,8 @@ class Taken:
     moved: bool = False
     life: str = ""
     """Our live life after it."""
+    stale: Stale = ()
+    """What the page brought so far, and did not change anything."""
     again: int = 0
     """Microseconds after which the sender should offer again what is lacking and not in `wanted`; 0: nothing is."""
 
@@ -133,13 +140,13 @@ class Receiver:
 
     def __init__(self, ledger: Ledger, mint: lives.Mint, agent: str, keys: Keychain, now: int) -> None:
         self._ledger = ledger
-        self._batch = Batch(ledger)
-        self._mint = mint
+        self._batch = Batch(ledger, mint)
         self._agent = agent
         self._keys = keys
         self._now = now
         self._horizon = moment.text(now + SKEW_BOUND)
         self._own = {life.actor: index for index, life in enumerate(self._batch.lives)}
+        self._stale: dict[Key, list[Kept]] = {}
         self._alarms: list[Alarm] = []
         self._waiting: list[Waiting] = []
 
@@ -164,6 +171,8 @@ class Receiver:
         applied = noop = deleted = links = 0
         refused: list[Refused] = []
         full = before.full
+        for one in before.stale:
+            self._stale.setdefault(one.version.key, []).append(one)
         room = WAITING_LIMIT - ledger.waiting_bytes(page.peer) if self._any_early(part.versions) else 0
         for place, version in enumerate(part.versions):
             why = policy.refusal(version, genuine=place in part.genuine)
@@ -174,10 +183,11 @@ class Receiver:
             elif version.at > self._horizon:
                 room, full = self._set_aside(page.peer, version, room, full)
                 refused.append(Refused(version.shown, version.kind, "clock_skew", _skew(version.at, self._now)))
-            elif self.accept(page.peer, version, giver, rollback_allowed):
-                applied += 1
-                deleted += version.kind == "t"
-                links += version.kind in ("l", "u")
+            elif taken := self.accept(page.peer, version, giver, rollback_allowed):
+                applied += len(taken)
+                deleted += sum(one.kind == "t" for one in taken)
+                links += sum(one.kind in ("l", "u") for one in taken)
+                noop -= len(taken) - 1  # what was stale before was counted then
             else:
                 noop += 1
         wanted = self._wanted(page.offers, policy) if part.last else ()
@@ -195,6 +205,7 @@ class Receiver:
         return Taken(
             applied, noop, deleted, links, tuple(refused), tuple(self._alarms), full, wanted,
             current_cursor(state, page.life, policy), moved, batch.life.actor,
+            tuple(one for some in self._stale.values() for one in some) if not part.last else (),
         )  # fmt: skip
 
     def due(self, policy_of: PolicyOf, limit: int) -> Taken:
@@ -214,7 +225,7 @@ class Receiver:
             if why is not None:
                 refused.append(why)
             else:
-                applied += self.accept(one.peer, one.version, 0, rollback_allowed=False)
+                applied += len(self.accept(one.peer, one.version, 0, rollback_allowed=False))
         if refused:
             # Not that peer's alone: whoever else sent it was told that it waits, and other rules may hold for them.
             forget_cursors(self._ledger)
@@ -227,82 +238,73 @@ class Receiver:
         """True for what would change something, were it believed."""
         return isinstance(merge(self._batch.kept(version.key), Kept(version, 0)), Added)
 
-    def accept(self, peer: str, version: Version, giver: int, rollback_allowed: bool) -> bool:
-        """Steps (3) to (5) for one version; True where it changed something."""
-        batch, key = self._batch, version.key
-        merged = merge(batch.kept(key), Kept(version, giver))
-        if not isinstance(merged, Added):
-            return False
-        if not self._own.keys().isdisjoint(version.clock):
-            self._check_claims(peer, version, merged.dropped, rollback_allowed)
-            merged = merge(batch.kept(key), Kept(version, giver))
-            assert isinstance(merged, Added), "what was re-written cannot cover the claim that it was re-written for"
-        batch.put(key, merged.kept)
-        self._check_twins(peer, version, merged.kept)
-        if len(merged.kept) > MAX_KEPT:
-            restate(batch, key, self._keys.author(self._agent), self._now)
-            self._alarm(
-                "settled", peer, f"{len(merged.kept)} versions of {version.shown} were in conflict, one is left"
-            )
-        return True
+    def accept(self, peer: str, version: Version, giver: int, rollback_allowed: bool) -> Sequence[Version]:
+        """Steps (3) to (5) for one version; what changed something: it, and what was stale by what it dropped."""
+        key, incoming = version.key, Kept(version, giver)
+        dropped = self._merge(peer, incoming, rollback_allowed)
+        stale = self._stale.setdefault(key, [])
+        if dropped is None:
+            if len(stale) < MAX_SECOND_LOOKS and all(one.version.tag != version.tag for one in self._batch.kept(key)):
+                stale.append(incoming)
+            return ()
+        taken = [version]
+        dropped += self._settled(peer, version)
+        while dropped:
+            dropped = ()
+            for one in tuple(stale):
+                fell = self._merge(peer, one, rollback_allowed)
+                if fell is not None:
+                    stale.remove(one)
+                    taken.append(one.version)
+                    dropped += fell
+            dropped += self._settled(peer, version)
+        return taken
 
-    def _check_claims(self, peer: str, version: Version, hidden: Sequence[Kept], rollback_allowed: bool) -> None:
-        """Step (4): what the version says of our own lives."""
-        batch = self._batch
-        known = {(actor, n) for one in batch.kept(version.key) for actor, n in one.version.clock.items()}
-        ours = [one for one in hidden if one.giver is None]
-        lied: set[str] = set()
-        is_news = False
-        for actor in self._own.keys() & version.clock.keys():
-            claim = version.clock[actor]
-            is_known = (actor, claim) in known
-            # A lie that was taken in before, while it hid nothing, may hide something of ours once others built on it.
-            if is_known and all(one.version.clock.get(actor, 0) >= claim for one in ours):
-                continue
-            index = self._own[actor]
-            life = batch.lives[index]
-            number = clocks.number_of(claim)
-            if not lives.issued_by(life, version):
-                lied.add(actor)
-                is_news |= not is_known
-                continue
-            if is_known:
-                continue
-            end = batch.issued if index + 1 == len(batch.lives) else batch.lives[index + 1].began_after
-            if number > end and rollback_allowed and index >= lives.last_rollback(batch.lives):
-                self._begin_life(lives.ROLLED_BACK)
-                self._alarm("rolled_back", peer, "a version proves that this store once held writes that it lacks now")
-        if not lied:
-            return
-        mine = [one for one in ours if lives.author(one.version, batch.lives) in lied]
-        if batch.life.actor in lied:
-            self._begin_life(lives.FORGED_CLAIM)
-        for one in mine:
-            again = restate_as_was(batch, one, self._keys)
-            rest = tuple(other for other in batch.kept(version.key) if other is not one)
-            result = merge(rest, again)
-            assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
-            batch.put(version.key, result.kept)
-        if is_news:
-            self._alarm(
-                "forged_claim", peer,
-                f"{writer_of(version)[0]} signed a version of {version.shown} that claims writes of this node that it "
-                "never made",
-            )  # fmt: skip
+    def _settled(self, peer: str, version: Version) -> tuple[Kept, ...]:
+        """Step (5): what was let go of."""
+        kept = self._batch.kept(version.key)
+        if len(kept) <= MAX_KEPT:
+            return ()
+        carry(self._batch, version.key, self._keys.author(self._agent), self._now)
+        self._alarm("settled", peer, f"{len(kept)} versions of {version.shown} were in conflict, one is left")
+        return kept
+
+    def _merge(self, peer: str, incoming: Kept, rollback_allowed: bool) -> tuple[Kept, ...] | None:
+        """Steps (3) and (4): what it dropped, None where it changed nothing."""
+        batch, version = self._batch, incoming.version
+        merged = merge(batch.kept(version.key), incoming)
+        if not isinstance(merged, Added):
+            return None
+        self._check_claims(peer, version, rollback_allowed)
+        for one in merged.dropped:
+            if one.giver is None and not claims.is_seen(version, one.version, self._ours()):
+                restate_as_was(batch, one, self._keys)
+        merged = merge(batch.kept(version.key), incoming)
+        if not isinstance(merged, Added):
+            return None  # what was written again lies one deeper, and has seen that actor's counter: this is stale now
+        batch.put(version.key, merged.kept)
+        self._check_twins(peer, version, merged.kept)
+        return merged.dropped
+
+    def _ours(self) -> Own:
+        return Own(self._batch.lives, self._own, self._batch.issued)
+
+    def _check_claims(self, peer: str, version: Version, rollback_allowed: bool) -> None:
+        """Step (4): what a version says of our own lives that was not said before."""
+        found = claims.judged(version, self._batch.kept(version.key), self._ours())
+        if found.proves_rollback and rollback_allowed:
+            self._begin_life(lives.ROLLED_BACK)
+            self._alarm("rolled_back", peer, "a version proves that this store once held writes that it lacks now")
+        if found.lies:
+            self._alarm("forged_claim", peer, claims.accusation(version, found.lies))
 
     def _check_twins(self, peer: str, version: Version, kept: Sequence[Kept]) -> None:
-        """Two signed versions under one clock: somebody used a counter twice. Both are kept, and the signers named."""
-        twins = [one.version for one in kept if one.version.clock == version.clock and one.version.signature]
-        if len(twins) > 1 and version.signature:
-            signers = " and ".join(sorted({writer_of(one)[0] for one in twins}))
-            self._alarm(
-                "equivocation", peer,
-                f"{signers} signed {len(twins)} versions of {version.shown} under one counter; all of them are kept",
-            )  # fmt: skip
+        """Two signed versions under one counter: somebody used it twice. Both are kept, and the signers named."""
+        if told := claims.equivocation(version, kept):
+            self._alarm("equivocation", peer, told)
 
     def _begin_life(self, reason: str) -> None:
-        life = self._mint(self._batch.issued, reason)
-        self._batch.begin_life(life)
+        life = self._batch.begin_life(reason)
         self._own[life.actor] = len(self._batch.lives) - 1
 
     def _alarm(self, kind: str, peer: str, detail: str) -> None:
@@ -313,11 +315,10 @@ class Receiver:
 
     def _set_aside(self, peer: str, version: Version, room: int, full: bool) -> tuple[int, bool]:
         """Step (2). Returns the room that is left and whether something found none."""
-        kept = self._batch.kept(version.key)
-        if any(one.version.tag == version.tag or supersedes(one.version, version) for one in kept):
+        # What is stale now waits too: what it is stale by may be gone by then, and it is not sent again.
+        if any(one.version.tag == version.tag for one in self._batch.kept(version.key)):
             return room, full
-        waiting = (*self._ledger.waiting((version.key,)), *self._waiting)
-        if any(one.version.tag == version.tag for one in waiting):
+        if self._ledger.waits((version.tag,)) or any(one.version.tag == version.tag for one in self._waiting):
             return room, full
         if len(version.doc) > room:
             if not full:
@@ -331,14 +332,10 @@ class Receiver:
         asked = [offer for offer in offers if policy.scope.allows(offer.key[0])]
         if not asked:
             return ()
-        self._batch.load(offer.key for offer in asked)
-        waits = {one.version.tag for one in self._ledger.waiting({offer.key for offer in asked})}
+        kept = self._batch.tags(offer.key for offer in asked)
+        waits = set(self._ledger.waits(offer.tag for offer in asked))
         waits.update(one.version.tag for one in self._waiting)
-        lacking = [
-            offer.tag
-            for offer in asked
-            if offer.tag not in waits and all(one.version.tag != offer.tag for one in self._batch.kept(offer.key))
-        ]
+        lacking = [offer.tag for offer in asked if offer.tag not in waits and offer.tag not in kept.get(offer.key, ())]
         return tuple(lacking[:MAX_WANTED])
 
     def _will_move(self, page: Page, state: PeerState, policy: Policy) -> bool:

@@ -6,13 +6,10 @@ all of it is made again and compared; then the signature is looked at (`attest.c
 
 from dataclasses import dataclass
 
-import msgspec
-
 from sync import link, record
 from sync.record import Refused
 from sync.version import Kind, Version
 
-_clock = msgspec.json.Decoder(dict[str, int])
 _KINDS: dict[bytes, Kind] = {b"m": "m", b"t": "t", b"l": "l", b"u": "u"}
 
 
@@ -25,8 +22,8 @@ class Stored:
     kind: bytes
     at: bytes
     title: bytes
-    clock: bytes
-    """JSON: actor to counter."""
+    stamp: bytes
+    """JSON: `Version.stamp`."""
     content: bytes
     signature: bytes
     tag: bytes
@@ -57,7 +54,7 @@ def recheck(stored: Stored) -> Version | Broken:
         ("id", stored.id, read.id.encode()),
         ("time", stored.at, read.at.encode()),
         ("title", stored.title, read.title.encode()),
-        ("clock", _clock_of(stored.clock), read.clock),
+        ("stamp", stored.stamp, read.stamp),
         ("content digest", stored.content, read.content),
         ("signature", stored.signature, read.signature),
         ("tag", stored.tag, read.tag),
@@ -66,10 +63,3 @@ def recheck(stored: Stored) -> Version | Broken:
     if odd:
         return Broken("altered", f"{', '.join(odd)}: not what the document says")
     return read
-
-
-def _clock_of(raw: bytes) -> dict[str, int] | None:
-    try:
-        return _clock.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

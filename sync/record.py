@@ -10,9 +10,10 @@ from typing import Literal
 import msgspec
 
 from sync import attest, moment
-from sync.attest import Author, Fault, Said
-from sync.canonical import TOMBSTONE_CONTENT, content_digest
-from sync.clock import Clock
+from sync.attest import Author, Fault, Stamp
+from sync.canonical import TOMBSTONE_CONTENT, content_digest, has_floats, in_integers
+from sync.context import Context
+from sync.dot import Dot
 from sync.memory import Memory, Tombstone, id_fault, memory_fault, namespace_fault
 from sync.version import Kind, Version
 
@@ -47,39 +48,37 @@ def load(doc: bytes) -> Memory:
     return _memory.decode(doc)
 
 
-def memory_version(memory: Memory, author: Author, clock: Clock) -> Version:
+def memory_version(memory: Memory, author: Author, stamp: Stamp) -> Version:
     """A version of a memory that satisfies its limits. Its document is the normalised record with its attestation."""
-    memory.access_count = 0  # local bookkeeping: no part of what is replicated
-    memory.last_accessed_at = msgspec.UNSET
-    if memory.expires_at is None:
-        memory.expires_at = msgspec.UNSET
+    _normalise(memory)
     memory.metadata.setdefault("agent_id", author.agent)
     content = content_digest(memory)
-    said = Said("m", memory.namespace, memory.id, author.agent, content, memory.updated_at, clock)
-    memory.metadata["attestation"], signature = attest.attestation(said, author)
-    return _version(memory, clock, content, signature)
+    made = attest.sign("m", (memory.namespace, memory.id), content, memory.updated_at, author, stamp)
+    memory.metadata["attestation"] = made.attestation
+    return _version(memory, made.dot, stamp.context, stamp.depth, content, made.signature)
 
 
-def tombstone_version(namespace: str, record_id: str, at: str, author: Author, clock: Clock) -> Version:
+def tombstone_version(namespace: str, record_id: str, at: str, author: Author, stamp: Stamp) -> Version:
     """The version that a delete makes."""
-    said = Said("t", namespace, record_id, author.agent, TOMBSTONE_CONTENT, at, clock)
-    made, signature = attest.attestation(said, author)
-    stone = Tombstone(id=record_id, namespace=namespace, deleted_at=at, attestation=made)
-    return Version(namespace, record_id, "t", at, clock, TOMBSTONE_CONTENT, signature, _encode(stone))
+    made = attest.sign("t", (namespace, record_id), TOMBSTONE_CONTENT, at, author, stamp)
+    stone = Tombstone(id=record_id, namespace=namespace, deleted_at=at, attestation=made.attestation)
+    return Version(
+        namespace, record_id, "t", at, made.dot, stamp.context, stamp.depth, TOMBSTONE_CONTENT, made.signature,
+        _encode(stone),
+    )  # fmt: skip
 
 
 def _read_memory(memory: Memory) -> Version | Refused:
     if fault := memory_fault(memory):
         return Refused(memory.id[:128], "m", "limits", fault)
     content = content_digest(memory)
-    found = attest.read(memory.metadata.get("attestation"), content.hex(), memory.updated_at)
+    found = attest.read(
+        memory.metadata.get("attestation"), "m", memory.namespace, memory.id, content, memory.updated_at
+    )
     if isinstance(found, Fault):
         return Refused(memory.id, "m", found.reason, found.detail)
-    memory.access_count = 0
-    memory.last_accessed_at = msgspec.UNSET
-    if memory.expires_at is None:
-        memory.expires_at = msgspec.UNSET
-    return _version(memory, found.clock, content, found.signature)
+    _normalise(memory)
+    return _version(memory, found.dot, found.context, found.depth, content, found.signature)
 
 
 def _read_tombstone(stone: Tombstone) -> Version | Refused:
@@ -88,19 +87,32 @@ def _read_tombstone(stone: Tombstone) -> Version | Refused:
         fault = f"deleted_at: {stone.deleted_at[:40]!r}, expected the form 2026-01-31T12:00:00.000000+00:00"
     if fault is not None:
         return Refused(stone.id[:128], "t", "limits", fault)
-    found = attest.read(stone.attestation, None, stone.deleted_at)
+    found = attest.read(stone.attestation, "t", stone.namespace, stone.id, TOMBSTONE_CONTENT, stone.deleted_at)
     if isinstance(found, Fault):
         return Refused(stone.id, "t", found.reason, found.detail)
     return Version(
-        stone.namespace, stone.id, "t", stone.deleted_at, found.clock, TOMBSTONE_CONTENT, found.signature,
-        _encode(stone),
+        stone.namespace, stone.id, "t", stone.deleted_at, found.dot, found.context, found.depth, TOMBSTONE_CONTENT,
+        found.signature, _encode(stone),
     )  # fmt: skip
 
 
-def _version(memory: Memory, clock: Clock, content: bytes, signature: bytes) -> Version:
+def _normalise(memory: Memory) -> None:
+    memory.access_count = 0  # local bookkeeping: no part of what is replicated
+    memory.last_accessed_at = msgspec.UNSET
+    if memory.expires_at is None:
+        memory.expires_at = msgspec.UNSET
+    # One number has several spellings, and the digest stands for all of them: each node keeps, and answers, one.
+    memory.confidence += 0.0  # of a negative zero
+    for key, value in memory.metadata.items():
+        if key != "attestation" and has_floats(value):
+            memory.metadata[key] = in_integers(value)
+
+
+def _version(memory: Memory, dot: Dot, context: Context, depth: int, content: bytes, signature: bytes) -> Version:
     return Version(
-        memory.namespace, memory.id, "m", memory.updated_at, clock, content, signature, _encode(memory), memory.title
-    )
+        memory.namespace, memory.id, "m", memory.updated_at, dot, context, depth, content, signature, _encode(memory),
+        memory.title,
+    )  # fmt: skip
 
 
 def id_of(raw: bytes, *members: str) -> str:

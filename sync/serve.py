@@ -7,6 +7,9 @@ from sync.feed import Cursor, resolve
 from sync.policy import Policy
 from sync.ports import FeedPage, FeedReader, Giver, PageRequest, PeerState, Scope
 
+MAX_BEFORE = 8_000
+"""Tags that are remembered though an answer does not name them again: a receiver can invent as many as it likes."""
+
 Confirmed = Mapping[tuple[str, str], str]
 """(peer, its life) to the cursor that this process last got from that life: proof that it still holds what it gave."""
 
@@ -74,6 +77,8 @@ def wanted_next(
 
     `before`: what went so with this page. `have`, `applied`: the receiver's cursor then, and how much was new to it.
     """
+    if len(before) > MAX_BEFORE:
+        before = frozenset()  # it is offered again where its page comes again
     if have == cut.to:
         # A page with documents holds fewer keys than one with offers: what it had no room for is wanted still.
         return wanted | before if cut.page.more else wanted

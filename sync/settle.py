@@ -1,9 +1,9 @@
 """Conflicts settled by somebody's word: which version goes on, out of those that were seen (protocol section 4).
 
 What lost a merge stays kept until a write that has seen it. A settling names the versions that it has seen, and is
-refused where others are kept: nobody lets go of what they did not know. What it writes is an ordinary local write, with
-the join of all kept clocks, so the conflict ends on every node that gets it; two that settle apart from each other are
-again two versions, alike on all nodes.
+refused where others are kept: nobody lets go of what they did not know. What it writes is an ordinary local write,
+which has seen all that is kept, so the conflict ends on every node that gets it; two that settle apart from each other
+are again two versions, alike on all nodes.
 """
 
 from collections.abc import Set

@@ -5,12 +5,12 @@ Memories, tombstones, links and unlinks are judged alike.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from sync.attest import writer_of
+from sync.attest import is_carried, words_of
 from sync.keyring import EMPTY, Keyring
 from sync.record import Refused
 from sync.version import Version
@@ -84,12 +84,22 @@ TABLE: dict[Standing, Row] = {
 """The table of protocol section 5; its row for a signature that does not verify is `Policy.refusal`'s."""
 
 
+_LEVELS: tuple[Level, ...] = ("unsigned", "self_signed", "attested")
+"""The least first."""
+
+
 def judge(trust: Trust, version: Version) -> Level | Refused:
-    """The level of a version, or why it is refused. Its signature, if it has one, was verified."""
-    row = TABLE[_standing(trust, version)]
-    if row.level is not None and row.allowed(trust):
-        return row.level
-    return Refused(version.shown, version.kind, row.reason, row.detail)
+    """The level of a version, or why it is refused. Its signatures, if it has any, were verified.
+
+    What a node only writes on is worth what its author's word is worth and the node's own: the lesser of the two.
+    """
+    levels = []
+    for standing in _standings(trust, version):
+        row = TABLE[standing]
+        if row.level is None or not row.allowed(trust):
+            return Refused(version.shown, version.kind, row.reason, row.detail)
+        levels.append(row.level)
+    return min(levels, key=_LEVELS.index)
 
 
 def standing_of(keyring: Keyring, agent: str, key: bytes, at: str) -> Standing:
@@ -104,9 +114,9 @@ def standing_of(keyring: Keyring, agent: str, key: bytes, at: str) -> Standing:
     return "revoked" if entry.revoked is not None and at >= entry.revoked else "enrolled"
 
 
-def _standing(trust: Trust, version: Version) -> Standing:
+def _standings(trust: Trust, version: Version) -> Sequence[Standing]:
     if not version.signature:
-        return "none"
-    if not trust.keyring and trust.policy == "any":  # most nodes: whose key it is need not be read
-        return "unknown"
-    return standing_of(trust.keyring, *writer_of(version), version.at)
+        return ("none",)
+    if not trust.keyring and trust.policy == "any" and not is_carried(version):
+        return ("unknown",)  # most nodes, most versions: whose key it is need not be read
+    return [standing_of(trust.keyring, word.agent, word.key, word.at) for word in words_of(version)]

@@ -1,6 +1,6 @@
 """A version: what one write made of one record. The unit that is merged, stored and sent.
 
-A record's key is `(namespace, id)`; what a node keeps for it is a set of versions none of which dominates another.
+A record's key is `(namespace, id)`; what a node keeps for it is a set of versions none of which supersedes another.
 """
 
 import hashlib
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sync.clock import Clock
+from sync.context import Context
+from sync.dot import Dot
 
 Key = tuple[str, str]
 Kind = Literal["m", "t", "l", "u"]
@@ -28,7 +29,11 @@ class Version:
     """`m` a memory, `t` a tombstone, `l` a link, `u` an unlink (a link's tombstone)."""
     at: str
     """`updated_at` (of a tombstone `deleted_at`), canonical text."""
-    clock: Clock
+    dot: Dot
+    context: Context
+    """What its author had seen of the record."""
+    depth: int
+    """One more than the greatest of what it replaced."""
     content: bytes
     """SHA-256 of the canonical content; of a tombstone or an unlink the digest of nothing."""
     signature: bytes
@@ -38,21 +43,25 @@ class Version:
     title: str = ""
     """Of a link: the id of the memory it leads to."""
     tag: bytes = field(default=b"")
-    """16 bytes that identify the version; computed where not given."""
+    """16 bytes that name the version; computed where not given."""
 
     def __post_init__(self) -> None:
         if not self.tag:
-            object.__setattr__(self, "tag", _tag(self))
+            object.__setattr__(self, "tag", tag_of(self.kind, self.namespace, self.id, self.dot, self.signature))
 
     @property
     def key(self) -> Key:
         return (self.namespace, self.id)
 
     @property
+    def stamp(self) -> bytes:
+        """Dot, depth and context as one text, for a store. `unstamped` reads it."""
+        return stamp_text(self.dot, self.depth, self.context)
+
+    @property
     def shown(self) -> str:
         """The id for people: a link's is `source relation target`."""
-        parts = self.id.split(LINK_SEPARATOR)
-        return f"{parts[0]} {parts[2]} {parts[1]}" if len(parts) == 3 else self.id
+        return shown_id(self.id)
 
     @property
     def rank(self) -> Rank:
@@ -65,13 +74,24 @@ def winner(versions: Iterable[Version]) -> Version:
     return max(versions, key=lambda version: version.rank)
 
 
-def _tag(version: Version) -> bytes:
-    # Everything that the rules of merge look at, and nothing that a relay could alter without being noticed.
-    digest = hashlib.sha256(
-        b"%b\0%b\0%b\0%b\0"
-        % (version.kind.encode(), version.namespace.encode(), version.id.encode(), version.at.encode())
-    )
-    for actor in sorted(version.clock):
-        digest.update(b"%b:%d," % (actor.encode(), version.clock[actor]))
-    digest.update(b"\0" + version.content + version.signature)
-    return digest.digest()[:TAG_BYTES]
+def stamp_text(dot: Dot, depth: int, context: Context) -> bytes:
+    return f"{dot.actor}:{dot.counter}:{dot.check} {depth} {context.text}".encode()
+
+
+def unstamped(stamp: bytes) -> tuple[Dot, Context, int]:
+    """Dot, context and depth, from `Version.stamp`."""
+    said, depth, context = stamp.decode().split(" ")
+    actor, counter, check = said.split(":")
+    return Dot(actor, int(counter), check), Context.of_text(context), int(depth)
+
+
+def tag_of(kind: Kind, namespace: str, record_id: str, dot: Dot, signature: bytes) -> bytes:
+    """What names a version. The dot's check stands for all that it says, so no relay can alter it unnoticed."""
+    said = "\0".join((kind, namespace, record_id, dot.actor, str(dot.counter), dot.check, ""))
+    return hashlib.sha256(said.encode() + signature).digest()[:TAG_BYTES]
+
+
+def shown_id(record_id: str) -> str:
+    """An id for people: a link's is `source relation target`."""
+    parts = record_id.split(LINK_SEPARATOR)
+    return f"{parts[0]} {parts[2]} {parts[1]}" if len(parts) == 3 else record_id

@@ -1,27 +1,36 @@
 """Local writes: what create, update, delete, move, link and re-write make of the feed (protocol sections 3 and 4).
 
-Each takes an open `Batch` and the time, and answers with a value. A write's clock is the join of all that is kept of
-its key plus its own counter, so it settles whatever was in conflict.
+Each takes an open `Batch` and the time, and answers with a value. A write's context is the join of all that is kept of
+its key, so it settles whatever was in conflict.
+
+Some writes nobody decided: of what lies in our future, of what a lie would hide, of a key with too many versions. They
+are written on in the name of whoever wrote them first (`attest.First`), and the first two each for itself: such a
+version has seen its predecessor and nothing else, so its actor writes once (`Batch.one_off`). Under a life of ours, who
+saw only the second of two of them would seem to have seen the first.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sync import clock as clocks
+from sync import dot as dots
 from sync import link as links
 from sync import moment
-from sync.attest import Author, Keychain, writer_of
+from sync.attest import MAX_DEPTH, Author, First, Keychain, Stamp, first_of, is_carried, signer_of, writer_of
 from sync.batch import Batch
-from sync.clock import Clock
+from sync.context import Context, join
+from sync.dot import Dot
 from sync.draft import Fields, edited, new_memory, says_the_same
 from sync.errors import RemoteError
 from sync.ids import memory_id
 from sync.merge import Added, merge
-from sync.ports import Kept
+from sync.ports import Kept, Life
 from sync.record import load, memory_version, tombstone_version
 from sync.version import Key, Version
 
+MAX_TRIED = 32
+"""Ids of a title that are looked at for one that is free."""
+MAX_TAKEN_ALONG = 256
+"""Links that a memory takes along when it moves: so many that were made here, and of those made elsewhere so many."""
 SKEW_BOUND = 300 * moment.SECOND
 """How far in the future a time may lie before it is not believed."""
 
@@ -47,17 +56,21 @@ class TitleTaken:
     id: str
 
 
-def store(batch: Batch, fields: Fields, author: Author, now: int) -> Written:
-    """Store under a title: update the memory that has it, or make one. Raises RemoteError `invalid`."""
+def store(batch: Batch, fields: Fields, author: Author, now: int, *, blind: bool = False) -> Written:
+    """Store under a title: update the memory that has it, or make one. Raises RemoteError `invalid`.
+
+    `blind`: for a writer that may see none of the memories there: it changes none but what it wrote itself, and what
+    others have under the title stays as it is, beside a memory of its own.
+    """
     draft = new_memory(fields, "00000000-0000-0000-0000-000000000000", now)
-    existing = titled(batch, draft.namespace, draft.title)
+    existing = titled(batch, draft.namespace, draft.title, author if blind else None)
     if existing is not None:
         return _rewrite(batch, existing.version, fields, author, now, renewed=True)
     draft.id = _free_id(batch, draft.namespace, draft.title)
-    at, clock = _stamp(batch, (draft.namespace, draft.id), now)
+    at, stamp = _stamp(batch, (draft.namespace, draft.id), now)
     draft.updated_at = at
     draft.created_at = at
-    version = memory_version(draft, author, clock)
+    version = memory_version(draft, author, stamp)
     _put(batch, version)
     return Written(version, created=True)
 
@@ -99,12 +112,12 @@ def link(batch: Batch, namespace: str, fields: links.LinkFields, author: Author,
     key = (namespace, links.link_id(source_id, target_id, relation))
     kept = batch.kept(key)
     before = links.load(kept[0].version.doc) if kept and kept[0].version.kind == "l" else None
-    at, clock = _stamp(batch, key, now)
+    at, stamp = _stamp(batch, key, now)
     created_at = before.created_at if before is not None else at
     observed_by = links.text_of(before.observed_by) if before is not None else author.agent
     times = {name: _valid(fields, before, name) for name in ("valid_from", "valid_until")}
     version = links.link_version(
-        namespace, source_id, target_id, relation, created_at, author, clock, at=at, observed_by=observed_by, **times
+        namespace, source_id, target_id, relation, created_at, author, stamp, at=at, observed_by=observed_by, **times
     )
     if before is not None and len(kept) == 1 and version.content == kept[0].version.content:
         return Written(kept[0].version, changed=False)
@@ -122,68 +135,55 @@ def unlink(batch: Batch, keys: Sequence[Key], author: Author, now: int) -> int:
 
 
 def restate(batch: Batch, key: Key, author: Author, now: int, version: Version | None = None) -> Version:
-    """Write a kept version's content again, the winner's if none is named, having seen all: settles a key."""
-    at, clock = _stamp(batch, key, now)
-    again = _again(version or batch.kept(key)[0].version, author, at, clock)
+    """Write a kept version's content again as this author, the winner's if none is named, having seen all."""
+    at, stamp = _stamp(batch, key, now)
+    again = _again(version or batch.kept(key)[0].version, author, at, stamp)
+    _put(batch, again)
+    return again
+
+
+def carry(batch: Batch, key: Key, author: Author, now: int) -> Version:
+    """Settle a key by its winner, in the name of whoever wrote that: no act of a node makes anybody's word greater."""
+    winner = batch.kept(key)[0].version
+    at, stamp = _stamp(batch, key, now, first_of(winner))
+    again = _again(winner, author, at, stamp)
     _put(batch, again)
     return again
 
 
 def restate_future(batch: Batch, key: Key, keys: Keychain, horizon: str, now: int) -> None:
-    """Write again, for now, what is ours of a key and lies beyond `horizon`.
+    """Write again, for now, what is ours of a key and lies beyond `horizon`, each version for itself.
 
-    Each version for itself, under its own clock and one more counter: what its author had not seen stays beside it as a
-    conflict. Nobody decided anything here, so nothing is settled.
+    What its author had not seen stays beside it as a conflict: nobody decided anything here, so nothing is settled.
     """
     for one in sorted(batch.kept(key), key=lambda kept: kept.version.rank):
-        if one.giver is not None or one.version.at <= horizon:
-            continue
-        counter = clocks.counter(batch.life.secret, *key, batch.next_number)
-        at = moment.text(_write_time(batch.kept(key), now))
-        clock = {**one.version.clock, batch.life.actor: counter}
-        again = _again(one.version, _same_author(keys, one.version), at, clock)
-        result = merge(tuple(other for other in batch.kept(key) if other is not one), Kept(again, None))
-        assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
-        batch.put(key, result.kept)
+        if one.giver is None and one.version.at > horizon:
+            _write_apart(batch, one, keys, moment.text(_write_time(batch.kept(key), now)))
 
 
-def restate_as_was(batch: Batch, one: Kept, keys: Keychain) -> Kept:
-    """Write one of our own kept versions again, with its content and time, under the live life's counter.
+def restate_as_was(batch: Batch, one: Kept, keys: Keychain) -> None:
+    """Write one of our own kept versions again for itself, with its content and time: a lie would hide it."""
+    _write_apart(batch, one, keys, one.version.at)
 
-    For what a forged claim would hide (protocol section 4, *Counter*). The caller puts it into the feed.
-    """
+
+def _write_apart(batch: Batch, one: Kept, keys: Keychain, at: str) -> None:
     version = one.version
-    counter = clocks.counter(batch.life.secret, *version.key, batch.next_number)
-    again = _again(version, _same_author(keys, version), version.at, {**version.clock, batch.life.actor: counter})
-    return Kept(again, None)
+    actor = batch.one_off()
+    first = first_of(version) if is_carried(version) else None
+    stamp = Stamp(*_past((version,), at), lambda check: Dot(actor, 1, check), first)
+    again = _again(version, keys.author(signer_of(version)), at, stamp)
+    rest = tuple(other for other in batch.kept(version.key) if other is not one)
+    result = merge(rest, Kept(again, None))
+    assert isinstance(result, Added), "an actor that is new to everybody is covered by nothing"
+    batch.put(version.key, result.kept)
 
 
-def sign(batch: Batch, key: Key, keys: Keychain) -> int:
-    """Write again what is ours of a key and bears no signature, each version for itself; returns how many.
-
-    A microsecond later, as a daemon of the older protocol takes nothing else, and would carry it on unsigned. An agent
-    that has no key here cannot sign: what it wrote stays as it is.
-    """
-    written = 0
-    for one in batch.kept(key):
-        version = one.version
-        author = _same_author(keys, version)
-        if one.giver is not None or version.signature or not author.key:
-            continue
-        counter = clocks.counter(batch.life.secret, *key, batch.next_number)
-        at = moment.text(moment.microseconds(version.at) + moment.MICROSECOND)
-        again = _again(version, author, at, {**version.clock, batch.life.actor: counter})
-        result = merge(tuple(other for other in batch.kept(key) if other is not one), Kept(again, None))
-        assert isinstance(result, Added), "a new counter of the live life is covered by nothing"
-        batch.put(key, result.kept)
-        written += 1
-    return written
-
-
-def titled(batch: Batch, namespace: str, title: str) -> Kept | None:
-    """The memory that a look-up by title answers: the winner among those that have it."""
+def titled(batch: Batch, namespace: str, title: str, by: Author | None = None) -> Kept | None:
+    """The memory that a look-up by title answers: the winner among those that have it, or that this author wrote."""
     found = [one for one in batch.ledger.titled(namespace, title) if not batch.was_changed(one.version.key)]
     found.extend(batch.changed_with_title(namespace, title))
+    if by is not None:
+        found = [one for one in found if writer_of(one.version) == (by.agent, by.key)]
     return max(found, key=lambda one: one.version.rank, default=None)
 
 
@@ -201,20 +201,30 @@ def _rewrite(
         _bury(batch, before.key, author, now)
         if _is_memory(batch, (after.namespace, after.id)):  # under another title, or it would have been found
             after.id = _free_id(batch, after.namespace, after.title)
-    after.updated_at, clock = _stamp(batch, (after.namespace, after.id), now)
-    version = memory_version(after, author, clock)
+    after.updated_at, stamp = _stamp(batch, (after.namespace, after.id), now)
+    version = memory_version(after, author, stamp)
     _put(batch, version)
     _set_down_links(batch, version.key, taken_along, author, now)
     return Written(version)
 
 
 def _take_up_links(batch: Batch, key: Key, author: Author, now: int) -> list[links.Link]:
-    """Unlink what begins at a memory that moves: who may not read its new place shall not read its links either."""
-    keys = [link_key for link_key in batch.ledger.links_from(key[1]) if link_key[0] == key[0]]
+    """Unlink what this node, or the mover elsewhere, said of a memory that moves: it is said again in the new place.
+
+    What others said stays where they said it, under their signatures: in another namespace it would be the mover's
+    word, whatever it says; and a peer may have said any number of things.
+    """
+    keys = batch.ledger.links_from(key[1], key[0], MAX_TAKEN_ALONG)
     batch.load(keys)
-    found = [links.load(batch.kept(link_key)[0].version.doc) for link_key in keys]
-    unlink(batch, keys, author, now)
+    own = [link_key for link_key in keys if _is_said_by(author, batch.kept(link_key)[0])]
+    found = [links.load(batch.kept(link_key)[0].version.doc) for link_key in own]
+    unlink(batch, own, author, now)
     return found
+
+
+def _is_said_by(author: Author, one: Kept) -> bool:
+    """True where it was said on this node, or elsewhere by this agent with this key."""
+    return one.giver is None or writer_of(one.version) == (author.agent, author.key)
 
 
 def _set_down_links(batch: Batch, key: Key, some: Iterable[links.Link], author: Author, now: int) -> None:
@@ -227,8 +237,8 @@ def _set_down_links(batch: Batch, key: Key, some: Iterable[links.Link], author: 
     }
     batch.load(by_key)
     for link_key, one in by_key.items():
-        at, clock = _stamp(batch, link_key, now)
-        _put(batch, links.renewed(one, link_key, at, author, clock))
+        at, stamp = _stamp(batch, link_key, now)
+        _put(batch, links.renewed(one, link_key, at, author, stamp))
 
 
 def _valid(fields: links.LinkFields, before: links.Link | None, name: str) -> str | None:
@@ -249,45 +259,65 @@ def _is_memory(batch: Batch, key: Key) -> bool:
 
 
 def _free_id(batch: Batch, namespace: str, title: str) -> str:
-    """The first id of this title that no memory has; a memory that has one of them had this title once."""
-    ids = (memory_id(namespace, title, k) for k in itertools.count())
-    return next(record_id for record_id in ids if not _is_memory(batch, (namespace, record_id)))
+    """The first id of this title that no memory has; a memory that has one of them had this title once.
+
+    Whoever wants to can take as many of them as it likes, so that not all are looked at: an id that nobody can know
+    before is free.
+    """
+    for k in range(MAX_TRIED):
+        record_id = memory_id(namespace, title, k)
+        if not _is_memory(batch, (namespace, record_id)):
+            return record_id
+    return memory_id(namespace, title, int(batch.one_off(), 16))
 
 
 def _bury(batch: Batch, key: Key, author: Author, now: int) -> Version:
-    at, clock = _stamp(batch, key, now)
-    stone = _stone(key, at, author, clock)
+    at, stamp = _stamp(batch, key, now)
+    stone = _stone(key, at, author, stamp)
     _put(batch, stone)
     return stone
 
 
-def _stone(key: Key, at: str, author: Author, clock: Clock) -> Version:
+def _stone(key: Key, at: str, author: Author, stamp: Stamp) -> Version:
     """What a delete leaves under a key, of a memory or of a link."""
     if links.is_link(key):
-        return links.unlink_version(key[0], *links.ends(key[1]), at, author, clock)
-    return tombstone_version(*key, at, author, clock)
+        return links.unlink_version(key[0], *links.ends(key[1]), at, author, stamp)
+    return tombstone_version(*key, at, author, stamp)
 
 
-def _again(version: Version, author: Author, at: str, clock: Clock) -> Version:
+def _again(version: Version, author: Author, at: str, stamp: Stamp) -> Version:
     if version.kind in ("t", "u"):
-        return _stone(version.key, at, author, clock)
+        return _stone(version.key, at, author, stamp)
     if version.kind == "l":
-        return links.renewed(links.load(version.doc), version.key, at, author, clock)
+        return links.renewed(links.load(version.doc), version.key, at, author, stamp)
     memory = load(version.doc)
     memory.updated_at = at
-    return memory_version(memory, author, clock)
+    return memory_version(memory, author, stamp)
 
 
-def _same_author(keys: Keychain, version: Version) -> Author:
-    agent, _ = writer_of(version)
-    return keys.author(agent)
-
-
-def _stamp(batch: Batch, key: Key, now: int) -> tuple[str, Clock]:
+def _stamp(batch: Batch, key: Key, now: int, first: First | None = None) -> tuple[str, Stamp]:
+    """Time and stamp of a write that has seen all that is kept of a key. It is put next, under the next number."""
     kept = batch.kept(key)
-    clock = clocks.join(one.version.clock for one in kept)
-    clock[batch.life.actor] = clocks.counter(batch.life.secret, *key, batch.next_number)
-    return moment.text(_write_time(kept, now)), clock
+    at = moment.text(_write_time(kept, now))
+    context, depth = _past([one.version for one in reversed(kept)], at)
+    life, number = batch.life, batch.next_number
+    if _is_lied_about(context, life, number):
+        actor = batch.one_off()
+        return at, Stamp(context, depth, lambda check: Dot(actor, 1, check), first)
+    return at, Stamp(
+        context, depth, lambda check: Dot(life.actor, dots.counter(life.secret, *key, check, number), check), first
+    )
+
+
+def _is_lied_about(context: Context, life: Life, number: int) -> bool:
+    """True where somebody says that we wrote more than we did. Of this key only: a counter holds for one key."""
+    return context.number(life.actor) >= number
+
+
+def _past(seen: Sequence[Version], at: str) -> tuple[Context, int]:
+    """Context and depth of a write that has seen these, the most important last."""
+    context = join([(one.context, one.dot) for one in seen], moment.microseconds(at))
+    return context, min(MAX_DEPTH, 1 + max((one.depth for one in seen), default=0))
 
 
 def _write_time(kept: Sequence[Kept], now: int) -> int:

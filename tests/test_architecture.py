@@ -55,3 +55,54 @@ def test_sync_does_no_io() -> None:
 def test_the_check_sees_a_forbidden_import() -> None:
     """Control: the walk finds an import wherever it stands."""
     assert imported("def f():\n    from node.store import x\n    import time as t") == {"node", "time"}
+
+
+# --- what reaches a terminal
+
+TALKING = [
+    *(ROOT / "node" / "cli").glob("*.py"),
+    *(ROOT / "node" / "demo").glob("*.py"),
+    *(ROOT / "node" / "legacy").rglob("*.py"),
+]
+OWN_STREAMS = {"output.py", "streams.py"}
+ALONE = {"verify.py": {"echo"}}
+"""The line of progress that is written over, which holds numbers."""
+
+
+def spoken(source: str) -> set[str]:
+    """The ways in which a module's text writes to a terminal by itself, or hands over several lines as one."""
+    found: set[str] = set()
+    for item in ast.walk(ast.parse(source)):
+        if not isinstance(item, ast.Call):
+            continue
+        name = item.func.attr if isinstance(item.func, ast.Attribute) else getattr(item.func, "id", "")
+        if name in ("echo", "secho", "print") and getattr(getattr(item.func, "value", None), "id", "click") == "click":
+            found.add(name)
+        if ast.unparse(item.func).startswith(("sys.stdout.write", "sys.stderr.write")):
+            found.add("write")
+        if name in ("show", "CommandError", "remark", "say") and any(
+            "'\\n'.join" in ast.unparse(one) for one in item.args
+        ):
+            found.add("joined")
+    return found
+
+
+def test_commands_speak_through_one_function() -> None:
+    """So that nothing which somebody else wrote gets around it, and no line of theirs passes for several of ours."""
+    assert len(TALKING) > 20
+    for path in TALKING:
+        if path.name not in OWN_STREAMS:
+            assert spoken(path.read_text()) <= ALONE.get(path.name, set()), path
+
+
+def test_the_check_sees_who_speaks_otherwise() -> None:
+    """Control: each way is found."""
+    for text, way in (
+        ("click.echo(x)", "echo"),
+        ("print(x)", "print"),
+        ("sys.stdout.write(x)", "write"),
+        ("invocation.show(told, '\\n'.join(lines))", "joined"),
+        ("raise CommandError(1, 'x', '\\n'.join(lines))", "joined"),
+    ):
+        assert spoken(text) == {way}
+    assert spoken("console.print(x)") == spoken("invocation.show(told, *lines)") == set()

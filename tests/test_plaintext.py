@@ -21,7 +21,8 @@ def test_the_marker_is_found_wherever_it_stands(tmp_path: Path, encoding: str) -
     there.unlink()
 
 
-def test_a_run_that_leaves_plain_text_behind_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_run_that_leaves_plain_text_behind_fails(processes: str, tmp_path: Path) -> None:
     """Control: a test that passes, and writes the marker to a file, makes the whole run fail; without it, it passes."""
     codes = []
     for word in (MARKER[:-1], MARKER):
@@ -30,8 +31,8 @@ def test_a_run_that_leaves_plain_text_behind_fails(tmp_path: Path) -> None:
         )
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"),
-             "--confcutdir", str(ROOT / "tests"), "-p", "conftest", "--basetemp", str(tmp_path / "run"),
-             str(tmp_path / "test_leak.py")],
+             "--confcutdir", str(ROOT / "tests"), "-p", "conftest", "-n", processes,
+             "--basetemp", str(tmp_path / "run"), str(tmp_path / "test_leak.py")],
             capture_output=True, text=True, cwd=ROOT / "tests",
         )  # fmt: skip
         codes.append((ran.returncode, "PLAIN TEXT of a memory" in ran.stdout))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tls.errors import TlsError
 from tls.fingerprint import Fingerprint
+from tls.ownership import SharedFileError, read_own
+from tls.ownership import advice as owner_advice
 
 _PREFIX = re.compile("sha256:", re.IGNORECASE | re.ASCII)  # else a long s would pass for an s
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -41,9 +43,12 @@ class Problem:
     """1 for the first character of the line."""
     found: str
     expected: str
+    advice: str = ""
+    """What to do about the whole file; empty where a line is to be corrected."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: found {self.found}, expected {self.expected}"
+        told = f"{self.file}:{self.line}:{self.column}: found {self.found}, expected {self.expected}"
+        return f"{told}; {self.advice}" if self.advice else told
 
 
 class AllowlistError(TlsError):
@@ -51,7 +56,20 @@ class AllowlistError(TlsError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(map(str, problems)), "Correct the line, or put a # before it.")
+        self.is_whole = any(one.advice for one in problems)
+        """Whether it is about the file, not about a line of it; then each problem says what to do."""
+        told = "\n".join(map(str, problems))
+        if self.is_whole:
+            last = problems[-1].advice
+            super().__init__(told.removesuffix(f" {last}"), last)
+        else:
+            super().__init__(f"{told}.", "Correct the line, or put a # before it.")
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The problems, each a line of its own; the last says what to do."""
+        *others, last = map(str, self.problems)
+        return *others, last if self.is_whole else f"{last}. {self.next_step}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +131,17 @@ def load(path: Path) -> Allowlist:
 
 
 def read(path: Path) -> str:
-    """The file's text. Raises AllowlistError where it is missing, unreadable or not UTF-8."""
+    """The file's text. Raises AllowlistError where it is missing, unreadable, not UTF-8, or others can change it."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_own(path).decode("utf-8")
     except OSError as error:
         reason = error.strerror or "an error"
-        raise AllowlistError([Problem(str(path), 1, 1, reason.lower(), "a readable file")]) from None
+        do = owner_advice(error, path) or "look what lies there"
+        if isinstance(error, FileNotFoundError):
+            do = "put it back from a backup, or make an empty file there, which lets nobody in"
+        raise AllowlistError([Problem(str(path), 1, 1, reason.lower(), "a readable file", do)]) from None
+    except SharedFileError as error:
+        raise AllowlistError([Problem(str(path), 1, 1, f"mode {error.fault}", error.expected, error.advice)]) from None
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
         line = before.count(b"\n") + 1

@@ -8,6 +8,8 @@ rejected: docs/decisions/0002.)
 import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -17,6 +19,15 @@ from tls.fingerprint import Fingerprint
 
 LINGER_BYTES = 1 << 20
 """What a refused peer may still send while its alert is on the way; then it is cut off."""
+BARREN_BYTES = 24_576
+"""What a peer may send without a byte of use in it: a record that is not whole yet, and some hundred key updates.
+
+Each of those costs OpenSSL some 60 microseconds and an answer, which waits in memory where the peer does not read.
+"""
+USE = 16
+"""For so many bytes of use it may send another one of none."""
+RECORD = 22
+"""Bytes that a record has beside its content (RFC 8446 section 5.2)."""
 _CHUNK = 16_384
 _SLICE = 1 << 18
 """What is encrypted at one go: OpenSSL's buffer keeps the size of the largest for as long as the connection lives."""
@@ -28,21 +39,48 @@ Judge = Callable[[Fingerprint], bool]
 """Decides about a peer after the handshake, independently of the verify callback."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a certificate of a chain, whatever the list says."""
+
+    code: int
+    """OpenSSL's X509_V_ERR."""
+    is_ca: bool
+    """It is not the peer's own certificate, but that of a CA above it."""
+    issuer: str
+    begins: datetime
+    ends: datetime
+
+
+class PeerRefused(ssl.SSLCertVerificationError):
+    """We do not accept what a peer that we called has shown."""
+
+    def __init__(self, reason: str, shown: Fingerprint | None, fault: Fault | None) -> None:
+        super().__init__(ssl.SSL_ERROR_SSL, f"certificate verify failed: {reason}{f' ({shown.text})' if shown else ''}")
+        self.shown = shown
+        self.fault = fault
+
+
 class Refusal:
     """Why a handshake was refused; filled in by the verify callback, read by the listener."""
 
-    __slots__ = ("alert", "fingerprint", "reason")
+    __slots__ = ("alert", "fault", "fingerprint", "reason")
 
     def __init__(self) -> None:
         self.fingerprint: Fingerprint | None = None
+        self.fault: Fault | None = None
         self.reason: str | None = None
         self.alert: str | None = None
 
 
 class Attempt:
-    """Where a connection that is being set up finds its channel, even where the handshake fails."""
+    """Where a connection that is being set up finds its channel, even where the handshake fails; and what it brings."""
 
     channel: "Channel | None" = None
+    hello: bytes | bytearray = b""
+    """What the client has said before TLS was begun."""
+    on_refused: Callable[[], None] | None = None
+    """Called once the peer is refused, and is only waited for until it has read its alert."""
 
 
 ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
@@ -85,18 +123,21 @@ class Channel:
         self._ended = False
         self._dead: ssl.SSLError | None = None
         self._budget = LINGER_BYTES
+        self._barren = 0
+        self._on_refused: Callable[[], None] | None = None
         attempt = ATTEMPT.get(None)
         if attempt is not None:
             attempt.channel = self
+            self._on_refused = attempt.on_refused
+            incoming.write(attempt.hello)
 
     # --- the handshake
 
     def do_handshake(self) -> None:
         if self._dead is not None:
             self._linger()
-        self._feed()
         try:
-            self._connection.do_handshake()
+            self._shake_hands()
         except SSL.WantReadError:
             self._flush()
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "want read") from None
@@ -111,9 +152,21 @@ class Channel:
             if self._server:  # a client keeps quiet: its certificate waits in the same buffer
                 self._connection.shutdown()
                 self._flush()
-            self._refuse(ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, self.refusal.reason or ""))
+            found = self.refusal
+            self._refuse(PeerRefused(found.reason or "", found.fingerprint, found.fault))
         self._flush()
         self.peer = peer
+        self._barren = self._held(self._into_openssl)
+
+    def _shake_hands(self) -> None:
+        while True:
+            self._feed()
+            try:
+                self._connection.do_handshake()
+                return
+            except SSL.WantReadError:
+                if not self._incoming.pending:
+                    raise
 
     def _checked_again(self) -> Fingerprint | None:
         """The second, independent check: a resumed session runs no callback, and the list may have changed by now."""
@@ -133,17 +186,19 @@ class Channel:
 
     def _detailed(self, error: ssl.SSLError) -> ssl.SSLError:
         """For whoever dials: which certificate was presented, and what is wrong with it."""
-        reason, fingerprint = self.refusal.reason, self.refusal.fingerprint
-        if self._server or reason is None:
+        found = self.refusal
+        if self._server or found.reason is None:
             return error
-        shown = f" ({fingerprint.text})" if fingerprint is not None else ""
-        return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {reason}{shown}")
+        # The callback is asked for the CA before the leaf; what was shown may be known all the same.
+        return PeerRefused(found.reason, found.fingerprint or self._presented(), found.fault)
 
     def _refuse(self, error: ssl.SSLError) -> NoReturn:
         self.refusal.alert = str(error.args[-1]) if error.args else None
         self._dead = error
         if not self._server:
             raise error  # only a server has to wait for its alert to be read
+        if self._on_refused is not None:
+            self._on_refused()
         # Loops flush what is outgoing when a handshake wants to read, and drop it when it fails: so it "wants to read".
         raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "delivering the alert")
 
@@ -158,14 +213,9 @@ class Channel:
     # --- the traffic
 
     def read(self, size: int = 1024, buffer: Any = None) -> Any:
-        self._feed()
-        if not (self.pending() or self._ended):
-            # asyncio always asks once more than there is; OpenSSL need not be asked for what is known.
-            self._flush()
-            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "want read")
+        most = min(size, _CHUNK) if buffer is None else min(size, _CHUNK, len(buffer))
         try:
-            most = min(size, _CHUNK) if buffer is None else min(size, _CHUNK, len(buffer))
-            count = self._done(_lib.SSL_read(self._ssl, self._buffer, most))
+            count = self._read_some(most)
             text = _ffi.buffer(self._buffer, count)
             if buffer is None:
                 return text[:]
@@ -180,6 +230,23 @@ class Channel:
         except SSL.Error as error:
             self._flush()
             raise mapped(error) from None
+
+    def _read_some(self, most: int) -> int:
+        """How many bytes lie in the buffer now. Raises SSL.Error."""
+        while True:
+            self._feed()
+            if not (self.pending() or self._ended):
+                raise SSL.WantReadError  # asyncio asks once more than there is; OpenSSL need not be asked then
+            try:
+                count = self._done(_lib.SSL_read(self._ssl, self._buffer, most))
+            except SSL.WantReadError:
+                if self._barren > BARREN_BYTES:
+                    raise SSL.Error([("", "", "too much that is no data: key updates, or empty records")]) from None
+                if not self._incoming.pending:
+                    raise
+                continue
+            self._barren = max(0, self._barren - count - count // USE - RECORD)
+            return count
 
     def write(self, data: Any) -> int:
         count = len(data)
@@ -205,7 +272,7 @@ class Channel:
         return self._held(self._into_openssl) or int(self._connection.pending())
 
     def unwrap(self) -> None:
-        self._feed()
+        self._feed(everything=True)
         try:
             done = self._connection.shutdown() or self._connection.shutdown()
         except SSL.WantReadError:
@@ -226,9 +293,11 @@ class Channel:
             self._connection._raise_ssl_error(self._ssl, result)
         return result
 
-    def _feed(self) -> None:
-        if self._incoming.pending:
-            data = self._incoming.read()
+    def _feed(self, everything: bool = False) -> None:
+        # A chunk at a time: what OpenSSL has it goes through in one call, however long that takes.
+        if self._incoming.pending and (everything or not self._held(self._into_openssl)):
+            data = self._incoming.read(-1 if everything else _CHUNK)
+            self._barren += len(data)
             if _lib.BIO_write(self._into_openssl, data, len(data)) != len(data):
                 raise MemoryError("OpenSSL had no room for what came in")
 

@@ -6,12 +6,14 @@ no resumption: a resumed session would not run the check again.
 
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NoReturn, Self
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
-from tls.channel import Channel, Refusal
+from tls.channel import Channel, Fault, Refusal
 from tls.errors import IdentityError, TlsError
 from tls.fingerprint import Fingerprint
 from tls.identity import Loaded
@@ -22,8 +24,6 @@ GROUPS = (b"X25519MLKEM768:X25519", b"X25519")
 _X509_UNLISTED = 24
 """An X509_V_ERR that OpenSSL has no alert of its own for: it sends certificate_unknown (46)."""
 _X509_REASONS = {
-    9: "the certificate is not valid yet",
-    10: "the certificate has expired",
     18: "a self-signed certificate of another CA",
     19: "signed by a CA that is not in the bundle",
     20: "signed by a CA that is not in the bundle",
@@ -34,6 +34,11 @@ _X509_REASONS = {
     68: "the signature of its CA is too weak",
     79: "signed by a certificate that is no CA's",
 }
+
+NOT_YET_VALID, EXPIRED = 9, 10
+UNKNOWN_CA = frozenset((18, 19, 20, 21))
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+_MOST_OF_A_NAME = 100
 
 Allowed = Callable[[Fingerprint], bool]
 
@@ -127,7 +132,8 @@ def _set_verify(native: SSL.Context, allowed: Allowed) -> None:
         if not depth:
             refusal.fingerprint = fingerprint
         if not ok:
-            refusal.reason = _X509_REASONS.get(code, f"the chain is not valid (X509 error {code})")
+            refusal.fault = fault = _fault(certificate.to_cryptography(), code, depth)
+            refusal.reason = _described(fault, datetime.now(UTC))
             return False
         if not allowed(fingerprint):
             refusal.reason = "not on the allowlist"
@@ -150,6 +156,22 @@ def _set_verify(native: SSL.Context, allowed: Allowed) -> None:
 
     native._verify_callback = with_alert  # keeps it alive
     library.SSL_CTX_set_verify(native._context, mode, with_alert)
+
+
+def _fault(certificate: x509.Certificate, code: int, depth: int) -> Fault:
+    issuer = "".join(one if one.isprintable() else "?" for one in certificate.issuer.rfc4514_string())[:_MOST_OF_A_NAME]
+    return Fault(code, depth > 0, issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+def _described(fault: Fault, now: datetime) -> str:
+    """With what was found, what was expected, and this node's clock where it decides."""
+    what = "the certificate of its CA" if fault.is_ca else "the certificate"
+    if fault.code == NOT_YET_VALID:
+        return f"{what} is not valid yet: it begins at {fault.begins:{TIME}}, and this node's clock says {now:{TIME}}"
+    if fault.code == EXPIRED:
+        return f"{what} has expired: it ended at {fault.ends:{TIME}}, and this node's clock says {now:{TIME}}"
+    known = _X509_REASONS.get(fault.code, f"the chain is not valid (X509 error {fault.code})")
+    return f"{known}: {fault.issuer}" if fault.code in UNKNOWN_CA else known
 
 
 def _server_name(host: str) -> bytes | None:

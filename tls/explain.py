@@ -8,7 +8,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from tls.channel import Fault, PeerRefused
+from tls.contexts import EXPIRED, NOT_YET_VALID, TIME, UNKNOWN_CA
 from tls.fingerprint import Fingerprint
 
 
@@ -20,16 +23,35 @@ class Explanation:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was expected, and what this node knows of itself: without it a sentence is less exact."""
+
+    pin: Fingerprint
+    """The one that is configured for the peer."""
+    is_listed: bool
+    """Whether that is on our allowlist."""
+    begins: datetime
+    ends: datetime
+    """Of our own certificate."""
+    now: datetime
+    """By this node's clock."""
+    peer: str = "NAME"
+    """What the operator calls the peer."""
+
+
+LONG = timedelta(days=365)
+"""A certificate that ended longer ago than this, by a clock for which our own has ended too, speaks of the clock."""
 _REFUSED = "the peer refused our certificate; ask its operator to add this line to its allowlist: {line}"
 _EXPIRED = "the peer says that our certificate has expired; issue a new one (ours is {line})"
-_UNKNOWN_CA = "the peer does not trust the CA of our certificate; give its operator our CA certificate"
+_UNKNOWN_CA = (
+    "the peer does not trust the CA of our certificate; give its operator our CA certificate (ca.pem), who adds it with"
+    " `ai-memory peer add … --ca FILE`"
+)
 _PURPOSE = "our certificate does not allow client authentication; issue a new one"
 _REQUIRED = "the peer asks for a certificate and got none; check [tls] in our configuration"
 _VERSION = "the peer does not speak TLS 1.3; it must be updated"
-_UNTRUSTED = (
-    "the peer's certificate is not the pinned one, not on our allowlist, of another CA, or expired; "
-    "compare its fingerprint with its operator"
-)
+_UNTRUSTED = "this node does not accept the certificate that the peer shows; compare its fingerprint with its operator"
 _NOT_LISTENING = "nobody listens at that address; is the peer running, and does its allowlist name anybody?"
 _NOT_TLS = "what answers there does not speak TLS; check the address"
 _ALERTS = (
@@ -50,17 +72,21 @@ _ALERTS = (
 """Words of the error (RFC 8446 section 6.2), a stable code, and what to say."""
 
 
-def explain(error: BaseException, own: Fingerprint, label: str) -> Explanation:
+def explain(error: BaseException, own: Fingerprint, label: str, known: Known | None = None) -> Explanation:
     """`own`: our certificate. `label`: what we call ourselves, for the line that the other operator needs."""
     line = f"{own.text}  # {label}"
     chain = list(_chain(error))
+    for one in chain:
+        if isinstance(one, PeerRefused):  # aiohttp wraps it in an error of its own that is an SSLError too
+            return _of_theirs(one, own, known)
     for one in chain:
         if isinstance(one, ssl.SSLError):
             said = " ".join(map(str, one.args))
             text = said.lower()
             for words, code, sentence in _ALERTS:
                 if words in text or words.replace(" ", "_") in text:
-                    return Explanation(code, sentence.format(line=line) + _detail(said))
+                    by_clock = _of_our_dates(code, known)
+                    return by_clock or Explanation(code, sentence.format(line=line) + _detail(said))
     for one in chain:
         if isinstance(one, socket.gaierror):
             return Explanation("unknown_host", "the peer's host name is not known; check the address and the DNS")
@@ -73,6 +99,73 @@ def explain(error: BaseException, own: Fingerprint, label: str) -> Explanation:
     if any(isinstance(one, ConnectionError) for one in chain):
         return Explanation("disconnected", f"the peer hung up; it may be restarting, or refuse us ({line})")
     return Explanation("unreachable", f"the peer cannot be reached: {_last(chain)}")
+
+
+def _of_theirs(error: PeerRefused, own: Fingerprint, known: Known | None) -> Explanation:
+    """We refuse the peer: each cause by itself, the one that explains the others first."""
+    shown, fault, detail = error.shown, error.fault, _detail(" ".join(map(str, error.args)))
+    if shown == own:
+        text = f"this node's own certificate ({own.text}) answers there: the address is this node's"
+        return Explanation("own_address", f"{text}; correct the peer's url in [[peer]]")
+    if known is not None and shown is not None and shown != known.pin:
+        return Explanation("wrong_pin", (
+            f"another certificate than the configured one answers there: found {shown.text}, expected {known.pin.text};"
+            " ask its operator for `ai-memory fingerprint`, and where that is the one found, put it into [[peer]] and"
+            f" the allowlist: `ai-memory peer remove {known.peer}`, then `peer add`"
+        ))  # fmt: skip
+    if fault is not None and fault.code in (EXPIRED, NOT_YET_VALID):
+        return _of_their_dates(fault, detail, known)
+    if fault is not None and fault.code in UNKNOWN_CA:
+        return Explanation("peer_unknown_ca", (
+            f"the peer's certificate is signed by a CA that is not in our bundle: found {fault.issuer!r}; get that CA's"
+            " certificate (ca.pem) from its operator, and add it: `ai-memory peer add … --ca FILE`" + detail
+        ))  # fmt: skip
+    if fault is None and known is not None and not known.is_listed:
+        return Explanation("peer_unlisted", (
+            f"the peer's certificate is the configured one ({known.pin.text}), and is not on our allowlist; let it in:"
+            f" `ai-memory allowlist add {known.pin.text} --label {known.peer}`"
+        ))  # fmt: skip
+    return Explanation("peer_untrusted", _UNTRUSTED + detail)
+
+
+def _of_their_dates(fault: Fault, detail: str, known: Known | None) -> Explanation:
+    """A certificate that is not valid now, by this node's clock: which of the two is wrong?"""
+    whose = "the certificate of the peer's CA" if fault.is_ca else "the peer's certificate"
+    if fault.code == NOT_YET_VALID:
+        if known is not None and known.now < known.begins:
+            return _our_clock(known, f"that is before this node's own certificate began ({known.begins:{TIME}})")
+        text = f"one of two clocks is wrong, this node's or that of the machine where {whose} was made{detail}; compare"
+        return Explanation("clock", f"{text} `date -u` on both")
+    if known is not None and known.now > known.ends and known.now - max(known.ends, fault.ends) > LONG:
+        return _our_clock(known, (
+            f"by it this node's own certificate has ended too ({known.ends:{TIME}}), and {whose} ({fault.ends:{TIME}});"
+            " if it is right, both need new ones"
+        ))  # fmt: skip
+    return Explanation("peer_expired", f"{whose} has expired; its operator has to issue a new one{detail}")
+
+
+def _of_our_dates(code: str, known: Known | None) -> Explanation | None:
+    """The peer refuses our certificate for its dates; by our own clock it may be valid."""
+    if known is None or code not in ("expired", "bad_certificate"):
+        return None
+    if known.now < known.begins:
+        return _our_clock(known, f"that is before this node's own certificate began ({known.begins:{TIME}})")
+    if code == "expired" and known.now <= known.ends:
+        return Explanation("clock", (
+            f"the peer says that our certificate has expired; by this node's clock ({known.now:{TIME}}) it is valid"
+            f" until {known.ends:{TIME}}: one of the two clocks is wrong; compare `date -u` on both machines"
+        ))  # fmt: skip
+    if code == "expired":
+        return None
+    return Explanation(code, (
+        f"the peer cannot use our certificate: either its clock is before {known.begins:{TIME}}, when ours began (this"
+        f" node's clock says {known.now:{TIME}}; compare `date -u` on both machines), or it does not know its kind of"
+        " key; then issue a new one"
+    ))  # fmt: skip
+
+
+def _our_clock(known: Known, why: str) -> Explanation:
+    return Explanation("clock", f"this node's clock says {known.now:{TIME}}: {why}. Set the clock of this machine")
 
 
 def _detail(text: str) -> str:

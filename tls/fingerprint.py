@@ -9,6 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 _TEXT = re.compile(r"(?:sha256:)?([0-9a-f](?::?[0-9a-f]){63})", re.IGNORECASE | re.ASCII)
+_OF_OPENSSL = re.compile(r"\Asha-?256 fingerprint=", re.IGNORECASE)
+_BLANK = " \t\r\n\ufeff\"'`"
+"""What clings to a line that was copied."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,6 +37,16 @@ class Fingerprint:
         if not found:
             raise ValueError(f"{text[:80]!r} is no fingerprint: sha256: and 64 hex digits expected")
         return cls(found[1].replace(":", "").lower())
+
+    @classmethod
+    def of_line(cls, text: str) -> tuple[Self, str]:
+        """With its label, from whatever a person has at hand. Raises ValueError.
+
+        The line that `ai-memory fingerprint` prints, a line of an allowlist, or what `openssl x509 -fingerprint` says.
+        """
+        body, _, label = text.partition("#")
+        words = "".join(one if one.isprintable() else " " for one in label).split()
+        return cls.parse(_OF_OPENSSL.sub("", body.strip(_BLANK))), " ".join(words)
 
     @classmethod
     def of_der(cls, der: bytes) -> Self:

@@ -11,6 +11,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tls.errors import IdentityError
 from tls.fingerprint import Fingerprint
+from tls.ownership import SharedFileError, advice, read_own
+from tls.secretfile import SecretFileError, read_secret
+
+ANOTHER = (
+    'docs/recovery.md, "The key of the node is lost", says how `ai-memory init` in an empty folder makes another pair'
+    " of the same CA"
+)
+_LOST = f"put it back from a backup; where there is none, {ANOTHER}"
+_LOST_CA = "put it back from a backup, or from another node of the mesh, whose ca.pem has the same CA"
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +35,9 @@ class IdentityFiles:
     """The CAs whose certificates are trusted to be genuine; the allowlist says who may come."""
 
     def load(self) -> "Loaded":
-        """Raises IdentityError, naming the file and what is wrong with it."""
-        return load(_read(self.cert), _read(self.key), _read(self.ca), self)
+        """Raises IdentityError, naming the file and what is wrong with it: also that others can read the key, or change
+        one of the others."""
+        return load(_read(self.cert, _LOST), _read_key(self.key), _read(self.ca, _LOST_CA), self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +88,32 @@ def _certificates(pem: bytes, name: str) -> tuple[x509.Certificate, ...]:
         found = tuple(x509.load_pem_x509_certificates(pem))
     except ValueError:
         raise IdentityError(f"{name} holds no usable certificate.", "PEM is expected.") from None
+    begun = pem.count(_BEGIN)
+    if begun > len(found):  # the library leaves out what has no end
+        told = f"{begun} certificates begin in {name}, and {len(found)} of them are whole: it was cut off."
+        raise IdentityError(told, "Put the file back from a copy, or take out what is left of the last one.")
     return found
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, lost: str) -> bytes:
+    """`lost`: what to do where the file is gone."""
     try:
-        return path.read_bytes()
+        return read_own(path)
     except OSError as error:
+        do = lost if isinstance(error, FileNotFoundError) else advice(error, path) or "look what lies there"
+        raise IdentityError(f"{path} cannot be read: {error.strerror}.", f"{do[0].upper()}{do[1:]}.") from None
+    except SharedFileError as error:
+        raise IdentityError(str(error).removesuffix(f" {error.advice}"), error.advice) from None
+
+
+def _read_key(path: Path) -> bytes:
+    if not path.exists():
+        return _read(path, _LOST)  # says so as for the others
+    try:
+        return read_secret(path)
+    except SecretFileError as error:
+        if not error.is_exposed:
+            raise IdentityError(f"{error}.", "This node cannot show its certificate without its key.") from None
         raise IdentityError(
-            f"{path} cannot be read: {error.strerror}.", "Run `ai-memory init`, or correct it."
+            f"{error}.", f"If others could read it, make a new key: whoever has it connects as this node ({ANOTHER})."
         ) from None

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from node.store.errors import StoreError, StoreFull, StoreReadOnly, StoreReplaced
+from node.store.errors import PartlyStored, StoreError, StoreFull, StoreReadOnly, StoreReplaced
+from node.told import Told
 from sync.errors import RemoteError
 
 log = structlog.get_logger("http")
@@ -35,12 +36,16 @@ STATUS: Mapping[str, int] = {
     "unsupported_media_type": 415,
     "unauthorized": 401,
     "forbidden_host": 403,
+    "forbidden_site": 403,
+    "forbidden": 403,
     "direction": 403,
+    "scope": 403,
     "busy": 503,
     "timeout": 408,
     "store_full": 507,
     "store_read_only": 503,
     "store_replaced": 503,
+    "unwell": 503,
     "store": 500,
     "internal": 500,
 }
@@ -85,6 +90,8 @@ def raw_response(body: bytes, status: int = 200) -> web.Response:
 def guarded(handler: Handler) -> Handler:
     """Turn whatever a handler raises into an answer that tells a stranger nothing but what they did wrong."""
 
+    told = Told()  # whoever is answered so may ask again at once
+
     async def wrapped(request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await handler(request)
@@ -98,27 +105,47 @@ def guarded(handler: Handler) -> Handler:
             return answer("malformed", "the body ends before its stated length, or its chunks are not well-formed")
         except TimeoutError:
             return answer("timeout", "the request took too long to arrive; send it again")
+        except PartlyStored as error:
+            told.say(
+                "error", "store.partly", path=request.path, stored=error.stored, of=error.count, reason=str(error.cause)
+            )
+            return _partly(error)
         except StoreFull:
-            log.error("store.full", path=request.path)
+            told.say("error", "store.full", path=request.path)
             return answer("store_full", "this node's disk is full: nothing was stored; try again once it has space")
         except StoreReadOnly:
-            log.error("store.read_only", path=request.path)
+            told.say("error", "store.read_only", path=request.path)
             return answer("store_read_only", "the disk of this node cannot be written: nothing was stored")
         except StoreReplaced as error:
-            log.error("store.replaced", path=request.path, reason=str(error))
+            told.say("error", "store.replaced", path=request.path, reason=str(error))
             return answer(
                 "store_replaced", "this node's store was taken away under it: nothing is stored until a restart"
             )
         except StoreError:
-            log.exception("store.error", path=request.path)
+            told.say("error", "store.error", path=request.path, exc_info=True)
             return answer("store", "the store of this node has a problem; its operator finds it in the log")
         except ConnectionError:
             raise  # the client went away: there is nobody to answer
         except Exception:
-            log.exception("http.bug", path=request.path)
+            told.say("error", "http.bug", path=request.path, exc_info=True)
             return answer("internal", OURS)
 
     return wrapped
+
+
+_WHY: Mapping[type[StoreError], tuple[str, str]] = {
+    StoreFull: ("store_full", "this node's disk is full"),
+    StoreReadOnly: ("store_read_only", "the disk of this node cannot be written"),
+    StoreReplaced: ("store_replaced", "this node's store was taken away under it"),
+}
+
+
+def _partly(error: PartlyStored) -> web.Response:
+    """An error that says beside its sentence what of a request is stored, and what is not."""
+    code, why = _WHY.get(type(error.cause), ("store", "the store of this node has a problem"))
+    text = f"{error.stored} of {error.count} were stored, and the others were not: {why}"
+    headers = {"Retry-After": "5"} if STATUS[code] in (503, 507) else None
+    return json_response({"error": text, "code": code, **error.told}, STATUS[code], headers)
 
 
 def _of_http(request: web.BaseRequest, error: web.HTTPException) -> web.Response:
@@ -137,12 +164,25 @@ def _of_http(request: web.BaseRequest, error: web.HTTPException) -> web.Response
     return answer("malformed", f"{error.reason.lower()}: {asked}")
 
 
-async def read_json(request: web.Request, limit: int, patience: float) -> bytes:
-    """A body that says it is JSON. As `read_body`."""
+def require_json(request: web.BaseRequest) -> None:
+    """Raises ApiError `unsupported_media_type` for a request with an effect that does not say it is JSON.
+
+    A page elsewhere can send a form without being asked for permission, but not JSON. For a DELETE a browser always
+    asks, so it may do without a body, and then without a type.
+    """
+    if request.method in ("GET", "HEAD"):
+        return
+    if request.method == "DELETE" and not request.can_read_body and "Content-Type" not in request.headers:
+        return
     if request.content_type != "application/json":
         raise ApiError(
             "unsupported_media_type", f"content-type is {request.content_type[:40]!r}, application/json expected"
         )
+
+
+async def read_json(request: web.Request, limit: int, patience: float) -> bytes:
+    """A body that says it is JSON. As `read_body`."""
+    require_json(request)
     return await read_body(request, limit, patience)
 
 

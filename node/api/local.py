@@ -1,222 +1,261 @@
 """The local listener's application: what agents on this machine use. Paths and JSON are the existing daemon's.
 
-It is plain HTTP on loopback, so it checks what a browser sends: a web page that resolves its own name to 127.0.0.1
-(DNS rebinding) still sends its own `Host`, and a page elsewhere sends its `Origin`.
+It is plain HTTP on loopback. In this order each request is asked: is it a browser's, of a page elsewhere (`senders`)?
+Who calls (`callers`)? Is a body JSON? May they use this route (`routes`)? What a token may see and write is decided in
+the services, which are handed out with the rights of the caller: no handler has any other.
 """
 
-import hmac
+import re
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from node.api.errors import ApiError, json_response, raw_response, read_json
+from node.api import errors
+from node.api.callers import Callers
+from node.api.errors import ApiError, json_response, raw_response, read_body
+from node.api.senders import HEADERS, Senders
+from node.api.serving import ANSWERS
 from node.conflicts import Conflicts
 from node.identities import Identities
 from node.linking import Linking
 from node.memories import Memories
 from node.proofs import Proofs
+from node.rights import NOBODY, OWNER, Rights
 
 PREFIX = "/api/v1"
 BODY_PATIENCE = 30.0
-LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+NONCE = re.compile("[0-9a-f]{64}")
+TOLD_TO_ALL = ("status", "service")
+"""What `health` says without a key."""
+
+
+class Right(Enum):
+    """What it takes to use a route."""
+
+    NONE = "nothing: whoever reaches the listener is answered"
+    CLIENT = "the API key or a token, whose agent and namespaces the services hold to"
+    OWNER = "the API key: it is about the whole store, or the node"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, and the services as its caller has them."""
+
+    request: web.Request
+    rights: Rights
+    memories: Memories
+    linking: Linking
+    conflicts: Conflicts
+    proofs: Proofs
+    identities: Identities
+
+    @property
+    def id(self) -> str:
+        return self.request.match_info["id"]
+
+    @property
+    def namespace(self) -> str | None:
+        return self.request.query.get("namespace")
+
+    @property
+    def agent(self) -> str | None:
+        return self.request.headers.get("X-Agent-Id")
+
+
+Handler = Callable[[Asked], Awaitable[web.StreamResponse]]
 
 
 class Local:
-    """Handlers over `Memories`. `health` and `status` are asked for each time."""
+    """Handlers over the services. `health` and `status` are asked for each time.
+
+    `prove`: shows, for a caller's nonce, that this listener is the node's whose folder the caller reads.
+    """
 
     def __init__(
         self,
         memories: Memories,
         identities: Identities,
         proofs: Proofs,
-        health: Callable[[], dict[str, Any]],
+        health: Callable[[], tuple[dict[str, Any], int]],
         status: Callable[[], Awaitable[dict[str, Any]]],
         *,
         max_body: int,
-        api_key: str | None = None,
+        prove: Callable[[str], str] = lambda nonce: "",
+        callers: Callers | None = None,
         any_host: bool = False,
         hosts: Collection[str] = (),
     ) -> None:
-        self._memories = memories
-        self._identities = identities
-        self._proofs = proofs
-        self._linking = Linking(memories)
-        self._conflicts = Conflicts(memories)
-        self._health = health
-        self._status = status
+        self._memories, self._identities, self._proofs = memories, identities, proofs
+        self._health, self._status, self._prove = health, status, prove
         self._max_body = max_body
-        self._api_key = api_key.encode() if api_key is not None else None
-        self._any_host = any_host
-        self._hosts = frozenset(map(str.lower, hosts))
+        self._callers = callers or Callers(None, None)
+        self._senders = Senders(hosts, any_host=any_host)
+
+    @property
+    def routes(self) -> tuple[tuple[str, str, Right, Handler], ...]:
+        """Every route with what it takes: there is no other way to add one."""
+        return (
+            ("GET", "/health", Right.NONE, self.health),
+            ("POST", "/memories", Right.CLIENT, self.create),
+            ("GET", "/memories", Right.CLIENT, self.listed),
+            ("POST", "/memories/bulk", Right.CLIENT, self.bulk),
+            ("GET", "/memories/{id}", Right.CLIENT, self.get),
+            ("PUT", "/memories/{id}", Right.CLIENT, self.update),
+            ("DELETE", "/memories/{id}", Right.CLIENT, self.delete),
+            ("POST", "/memories/{id}/promote", Right.CLIENT, self.promote),
+            ("POST", "/links", Right.CLIENT, self.link),
+            ("DELETE", "/links", Right.CLIENT, self.unlink),
+            ("GET", "/links/{id}", Right.CLIENT, self.links),
+            ("GET", "/search", Right.CLIENT, self.search),
+            ("GET", "/conflicts", Right.CLIENT, self.conflicts),
+            ("GET", "/conflicts/{id}", Right.CLIENT, self.conflict),
+            ("POST", "/conflicts/{id}/resolve", Right.CLIENT, self.resolve),
+            ("GET", "/identities", Right.CLIENT, self.identities),
+            ("POST", "/identities", Right.OWNER, self.identity),
+            ("POST", "/identities/rotate", Right.OWNER, self.rotate),
+            ("POST", "/identities/reload", Right.OWNER, self.reload),
+            ("GET", "/verify", Right.OWNER, self.verified),
+            ("GET", "/verify/{id}", Right.CLIENT, self.verify),
+            ("GET", "/namespaces", Right.CLIENT, self.namespaces),
+            ("GET", "/stats", Right.CLIENT, self.stats),
+            ("GET", "/sync/status", Right.OWNER, self.status),
+            ("POST", "/sync/settle", Right.OWNER, self.settle),
+            ("POST", "/sync/versions", Right.OWNER, self.adopt),
+        )
 
     def application(self) -> web.Application:
-        """Routes. `Runner` answers for everything else."""
-        application = web.Application(client_max_size=self._max_body)
-        routes: tuple[tuple[str, str, Handler], ...] = (
-            ("GET", "/health", self.health),
-            ("POST", "/memories", self.create),
-            ("GET", "/memories", self.listed),
-            ("POST", "/memories/bulk", self.bulk),
-            ("GET", "/memories/{id}", self.get),
-            ("PUT", "/memories/{id}", self.update),
-            ("DELETE", "/memories/{id}", self.delete),
-            ("POST", "/memories/{id}/promote", self.promote),
-            ("POST", "/links", self.link),
-            ("DELETE", "/links", self.unlink),
-            ("GET", "/links/{id}", self.links),
-            ("GET", "/search", self.search),
-            ("GET", "/conflicts", self.conflicts),
-            ("GET", "/conflicts/{id}", self.conflict),
-            ("POST", "/conflicts/{id}/resolve", self.resolve),
-            ("GET", "/identities", self.identities),
-            ("POST", "/identities", self.identity),
-            ("POST", "/identities/rotate", self.rotate),
-            ("POST", "/identities/reload", self.reload),
-            ("GET", "/verify", self.verified),
-            ("GET", "/verify/{id}", self.verify),
-            ("GET", "/namespaces", self.namespaces),
-            ("GET", "/stats", self.stats),
-            ("GET", "/sync/status", self.status),
-            ("POST", "/sync/settle", self.settle),
-            ("POST", "/sync/versions", self.adopt),
-        )
-        for method, path, handler in routes:
-            application.router.add_route(method, PREFIX + path, self._checked(handler))
-        return application
+        """Routes, and what comes before all of them. `Runner` answers for everything else."""
 
-    def _checked(self, handler: Handler) -> Handler:
-        async def wrapped(request: web.Request) -> web.StreamResponse:
-            self._check_sender(request)
+        @web.middleware
+        async def from_here(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            self._senders.check(request)  # of what has no route, too
             return await handler(request)
 
-        return wrapped
+        application = web.Application(client_max_size=self._max_body, middlewares=[from_here])
+        application[ANSWERS] = HEADERS
+        for method, path, right, handler in self.routes:
+            application.router.add_route(method, PREFIX + path, self._asked(right, handler))
+        return application
 
-    def _check_sender(self, request: web.Request) -> None:
-        if not self._any_host:
-            host = request.headers.get("Host", "")
-            if not self._is_ours(_name(f"//{host}")):
-                raise ApiError("forbidden_host", f"Host is {host[:60]!r}, expected localhost or 127.0.0.1")
-            origin = request.headers.get("Origin")
-            if origin is not None and not self._is_ours(_name(origin)):
-                raise ApiError("forbidden_host", f"Origin is {origin[:60]!r}, expected none, or one on this machine")
-        # Whether the node lives is no secret to whoever watches over it.
-        if self._api_key is not None and request.path != f"{PREFIX}/health":
-            given = request.headers.get("X-Api-Key", "").encode("utf-8", "replace")
-            if not hmac.compare_digest(given, self._api_key):
-                raise ApiError("unauthorized", "missing or invalid API key: send it as X-Api-Key")
+    def _asked(self, right: Right, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answered(request: web.Request) -> web.StreamResponse:
+            rights = self._callers.rights(request)
+            if rights is None and right is not Right.NONE:
+                raise ApiError("unauthorized", "missing or invalid API key: send it as X-Api-Key, or a token")
+            errors.require_json(request)
+            if rights is not None:
+                for named in request.headers.getall("X-Agent-Id", ()):
+                    rights.require_agent(named)
+                if right is Right.OWNER and not rights.is_owner:
+                    raise ApiError("forbidden", "a token may not do this: it takes the API key")
+            return await handler(self._for(rights or NOBODY, request))
 
-    def _is_ours(self, name: str | None) -> bool:
-        return name in LOOPBACK_NAMES or name in self._hosts
+        return answered
 
-    async def _body(self, request: web.Request) -> bytes:
-        # A page elsewhere can send a form without being asked for permission, but not JSON.
-        return await read_json(request, self._max_body, BODY_PATIENCE)
+    def _for(self, rights: Rights, request: web.Request) -> Asked:
+        if rights is OWNER:
+            memories, proofs, identities = self._memories, self._proofs, self._identities
+        else:
+            memories, proofs = self._memories.under(rights), self._proofs.under(rights)
+            identities = self._identities.under(rights)
+        return Asked(request, rights, memories, Linking(memories), Conflicts(memories), proofs, identities)
 
-    async def health(self, request: web.Request) -> web.StreamResponse:
-        return json_response(self._health())
+    async def _body(self, asked: Asked) -> bytes:
+        return await read_body(asked.request, self._max_body, BODY_PATIENCE)
 
-    async def create(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._memories.create(await self._body(request), _agent(request)), 201)
+    async def health(self, asked: Asked) -> web.StreamResponse:
+        # Whether the node lives is no secret to whoever watches over it; which version it is, is the clients' business.
+        told, status = self._health()
+        if asked.rights is NOBODY:
+            told = {name: told[name] for name in TOLD_TO_ALL if name in told}
+        nonce = asked.request.query.get("nonce")
+        if nonce is not None:
+            if not NONCE.fullmatch(nonce):
+                raise ApiError("bad_query", f"nonce: {nonce[:70]!r}, 64 hex digits expected")
+            told = told | {"proof": self._prove(nonce)}
+        return json_response(told, status)
 
-    async def bulk(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._memories.create_many(await self._body(request), _agent(request)))
+    async def create(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.memories.create(await self._body(asked), asked.agent), 201)
 
-    async def listed(self, request: web.Request) -> web.StreamResponse:
-        return raw_response(await self._memories.listed(request.query))
+    async def bulk(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.memories.create_many(await self._body(asked), asked.agent))
 
-    async def get(self, request: web.Request) -> web.StreamResponse:
-        return raw_response(await self._memories.get(request.match_info["id"], request.query.get("namespace")))
+    async def listed(self, asked: Asked) -> web.StreamResponse:
+        return raw_response(await asked.memories.listed(asked.request.query))
 
-    async def update(self, request: web.Request) -> web.StreamResponse:
-        body = await self._body(request)
-        return json_response(
-            await self._memories.update(request.match_info["id"], body, _agent(request), request.query.get("namespace"))
-        )
+    async def get(self, asked: Asked) -> web.StreamResponse:
+        return raw_response(await asked.memories.get(asked.id, asked.namespace))
 
-    async def delete(self, request: web.Request) -> web.StreamResponse:
-        return json_response(
-            await self._memories.delete(request.match_info["id"], _agent(request), request.query.get("namespace"))
-        )
+    async def update(self, asked: Asked) -> web.StreamResponse:
+        body = await self._body(asked)
+        return json_response(await asked.memories.update(asked.id, body, asked.agent, asked.namespace))
 
-    async def promote(self, request: web.Request) -> web.StreamResponse:
-        return json_response(
-            await self._memories.promote(request.match_info["id"], _agent(request), request.query.get("namespace"))
-        )
+    async def delete(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.memories.delete(asked.id, asked.agent, asked.namespace))
 
-    async def link(self, request: web.Request) -> web.StreamResponse:
-        body = await self._body(request)
-        return json_response(await self._linking.create(body, _agent(request), request.query.get("namespace")), 201)
+    async def promote(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.memories.promote(asked.id, asked.agent, asked.namespace))
 
-    async def unlink(self, request: web.Request) -> web.StreamResponse:
-        body = await self._body(request) if request.can_read_body else None
-        return json_response(await self._linking.delete(body, request.query, _agent(request)))
+    async def link(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.linking.create(await self._body(asked), asked.agent, asked.namespace), 201)
 
-    async def links(self, request: web.Request) -> web.StreamResponse:
-        return raw_response(await self._linking.listed(request.match_info["id"], request.query))
+    async def unlink(self, asked: Asked) -> web.StreamResponse:
+        body = await self._body(asked) if asked.request.can_read_body else None
+        return json_response(await asked.linking.delete(body, asked.request.query, asked.agent))
 
-    async def search(self, request: web.Request) -> web.StreamResponse:
-        return raw_response(await self._memories.search(request.query))
+    async def links(self, asked: Asked) -> web.StreamResponse:
+        return raw_response(await asked.linking.listed(asked.id, asked.request.query))
 
-    async def conflicts(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._conflicts.listed(request.query))
+    async def search(self, asked: Asked) -> web.StreamResponse:
+        return raw_response(await asked.memories.search(asked.request.query))
 
-    async def conflict(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._conflicts.get(request.match_info["id"], request.query.get("namespace")))
+    async def conflicts(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.conflicts.listed(asked.request.query))
 
-    async def resolve(self, request: web.Request) -> web.StreamResponse:
-        body = await self._body(request)
-        return json_response(
-            await self._conflicts.resolve(
-                request.match_info["id"], body, _agent(request), request.query.get("namespace")
-            )
-        )
+    async def conflict(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.conflicts.get(asked.id, asked.namespace))
 
-    async def identities(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._identities.listed())
+    async def resolve(self, asked: Asked) -> web.StreamResponse:
+        body = await self._body(asked)
+        return json_response(await asked.conflicts.resolve(asked.id, body, asked.agent, asked.namespace))
 
-    async def identity(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._identities.generate(await self._body(request)))
+    async def identities(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.identities.listed())
 
-    async def rotate(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._identities.rotate(await self._body(request)))
+    async def identity(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.identities.generate(await self._body(asked)))
 
-    async def reload(self, request: web.Request) -> web.StreamResponse:
-        await self._body(request)
-        return json_response(await self._identities.reload())
+    async def rotate(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.identities.rotate(await self._body(asked)))
 
-    async def verified(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._proofs.page(request.query))
+    async def reload(self, asked: Asked) -> web.StreamResponse:
+        await self._body(asked)
+        return json_response(await asked.identities.reload())
 
-    async def verify(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._proofs.one(request.match_info["id"], request.query.get("namespace")))
+    async def verified(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.proofs.page(asked.request.query))
 
-    async def namespaces(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._memories.namespaces())
+    async def verify(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.proofs.one(asked.id, asked.namespace))
 
-    async def stats(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._memories.stats())
+    async def namespaces(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.memories.namespaces())
 
-    async def settle(self, request: web.Request) -> web.StreamResponse:
-        await self._body(request)
-        return json_response(await self._memories.settle_future())
+    async def stats(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.memories.stats())
 
-    async def adopt(self, request: web.Request) -> web.StreamResponse:
-        return json_response(await self._memories.adopt(await self._body(request)))
+    async def settle(self, asked: Asked) -> web.StreamResponse:
+        await self._body(asked)
+        return json_response(await asked.memories.settle_future())
 
-    async def status(self, request: web.Request) -> web.StreamResponse:
+    async def adopt(self, asked: Asked) -> web.StreamResponse:
+        return json_response(await asked.memories.adopt(await self._body(asked)))
+
+    async def status(self, asked: Asked) -> web.StreamResponse:
         return json_response(await self._status())
-
-
-def _name(url: str) -> str | None:
-    """The host in a URL; None where there is none, or it is no URL."""
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
-
-
-def _agent(request: web.Request) -> str | None:
-    return request.headers.get("X-Agent-Id")

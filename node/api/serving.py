@@ -5,37 +5,59 @@ logs a trace for much of it. Here all of that passes through the one guard.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 from aiohttp import web
 
 from node.api.errors import OURS, Handler, answer, guarded
+from node.api.sending import sent
+from node.told import Told
 
 KEEPALIVE = 75.0
 GRACE = 5.0
 """Seconds that requests under way get at the end."""
 
+ANSWERS = web.AppKey[Mapping[str, str]]("ANSWERS")
+"""Where an application says which headers every answer has, whoever makes it."""
+
 log = structlog.get_logger("http")
 
 
 class Runner(web.AppRunner):
-    """Serves an application on whatever accepts connections."""
+    """Serves an application on whatever accepts connections. `is_impatient`: who does not read is cut off."""
 
-    def __init__(self, application: web.Application) -> None:
+    def __init__(self, application: web.Application, *, is_impatient: bool = False) -> None:
         super().__init__(application, shutdown_timeout=GRACE)
+        self._connection = _ImpatientConnection if is_impatient else _Connection
+        self._headers = application.get(ANSWERS, {})
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(guarded(made.request_handler), made.request_factory)
+        return _Server(guarded(made.request_handler), made.request_factory, self._connection, self._headers)
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Handler, request_factory: Any) -> None:
-        super().__init__(handler, request_factory=request_factory)
+    def __init__(
+        self,
+        handler: Handler,
+        request_factory: Any,
+        connection: "type[_Connection]",
+        headers: Mapping[str, str],
+    ) -> None:
+        async def answered(request: web.BaseRequest) -> web.StreamResponse:
+            response = await handler(request)
+            response.headers.update(headers)
+            return response
+
+        super().__init__(answered, request_factory=request_factory)
+        self.told = Told()
+        self._connection = connection
+        self.answer_headers = headers
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(
+        return self._connection(
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]
@@ -59,10 +81,27 @@ class _Connection(web.RequestHandler):
             raise ConnectionResetError("nobody is there to be answered, or has had part of an answer") from exc
         if status == 400:
             what = (message or "").partition("\n")[0].partition(":")[0].strip()[:100]
-            log.info("http.malformed", address=request.remote, reason=what)
+            manager = self._manager
+            assert isinstance(manager, _Server), "which made this connection"
+            manager.told.say("info", "http.malformed", address=request.remote, reason=what)
             response = answer("malformed", f"this is not a valid HTTP/1.1 request: {what}")
         else:
             log.error("http.bug", address=request.remote, exc_info=exc)
             response = answer("internal", OURS)
         response.force_close()
+        assert isinstance(self._manager, _Server), "it was made by one"
+        response.headers.update(self._manager.answer_headers)
         return response
+
+
+class _ImpatientConnection(_Connection):
+    """Every answer on it is read, or the connection ends: errors too, which no handler of ours sends."""
+
+    __slots__ = ()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, web.StreamResponse):
+            await sent(request, resp)  # nothing where the handler has done it
+        return await super().finish_response(request, resp, start_time)

@@ -11,8 +11,10 @@ import click
 
 from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
-from node.cli.output import NO, REFUSED, CommandError
+from node.cli.given import of_file, standard_input
+from node.cli.output import NO, CommandError, remark, width
 from node.conflicts import WINNER
+from node.plain import MOST_LINE, block, field
 from sync.errors import RemoteError
 from sync.version import LINK_SEPARATOR
 
@@ -49,12 +51,13 @@ def listed(invocation: Invocation, limit: int, offset: int) -> None:
         answer = node.conflicts({"limit": str(limit), "offset": str(offset)})
     found, shared = answer["conflicts"], answer["shared_titles"]
     lines = [line for one in found for line in _summary(one)]
-    lines += [f"shared title: {one['title']}  {one['namespace']}  {' '.join(one['ids'])}" for one in shared]
+    for one in shared:
+        lines.append(f"shared title: {field(one['title'])}  {field(one['namespace'])}  {field(' '.join(one['ids']))}")
     if shared:
         lines.append(SHARED)
     if answer["count"] > offset + len(found):
         lines.append(f"{len(found)} of {answer['count']} conflicts; go on with --offset {offset + len(found)}")
-    invocation.show(answer, "\n".join(lines) or "no conflicts")
+    invocation.show(answer, *(lines or ["no conflicts"]))
 
 
 @conflicts.command()
@@ -68,7 +71,7 @@ def show(invocation: Invocation, id: str, namespace: str | None) -> None:
     """
     with backend(invocation) as node:
         answer = node.conflict(id, namespace)
-    invocation.show(answer, "\n".join(_whole(answer)))
+    invocation.show(answer, *_whole(answer))
 
 
 @conflicts.command()
@@ -118,7 +121,8 @@ def resolve(invocation: Invocation, id: str | None, each: bool, **given: Any) ->
             found = node.conflict(id, given["namespace"])
             expected = [one["tag"] for one in found["versions"]]
             if not is_sure:
-                _ask("\n".join((*_whole(found), "", "Settle this?")))
+                remark(*_whole(found), "")
+                _ask("Settle this?")
         answer = node.resolve(id, given["namespace"], {"expected": expected, **choice, **author})
     goes_on = f"{answer['kind']} {_tag(answer)}"
     invocation.show(answer, f"{_shown(answer['id'])}  settled: {goes_on} in place of {len(answer['let_go'])} versions")
@@ -164,26 +168,22 @@ def _ask(question: str) -> None:
 
 
 def _read(path: Path) -> str:
-    try:
-        with click.open_file(str(path), encoding="utf-8") as file:
-            return str(file.read())
-    except UnicodeDecodeError:
-        raise CommandError(REFUSED, "invalid", "the content is not UTF-8 text") from None
+    return standard_input() if str(path) == "-" else of_file(path)
 
 
 def _summary(one: dict[str, Any]) -> Iterator[str]:
     title = next((v["record"]["title"] for v in one["versions"] if v["kind"] == "memory"), "")
-    yield f"{_shown(one['id'])}  {one['namespace']:20.20}  {title:.60}".rstrip()
+    yield f"{field(_shown(one['id']))}  {field(one['namespace'], 20):20}  {field(title, 60)}".rstrip()
     for version in one["versions"]:
-        said = SAID.get(version["kind"]) or version["record"]["content"].replace("\n", " ")
+        said = SAID.get(version["kind"]) or version["record"]["content"].replace("\n", " ")[:1_000]
         stands = "wins" if version["wins"] else "kept"
-        yield f"    {stands}  {_tag(version)}  {version['at']}  {version['agent']:24}  {said:.60}".rstrip()
+        yield f"    {stands}  {_tag(version)}  {version['at']}  {version['agent']:24}  {field(said, 60)}".rstrip()
 
 
 def _whole(one: dict[str, Any]) -> Iterator[str]:
     """A conflict for people: the winner as it is, the others by what is different in them."""
     winner, *others = one["versions"]
-    yield f"{_shown(one['id'])}  {one['namespace']}"
+    yield f"{field(_shown(one['id']))}  {field(one['namespace'])}"
     yield from ("", f"{_headline(winner)}  wins", *_fields(winner))
     for other in others:
         yield from ("", f"{_headline(other)}  loses: {WHY[other['lost_by']]}")
@@ -205,8 +205,8 @@ def _fields(version: dict[str, Any]) -> Iterator[str]:
     record = version["record"]
     for name in ("title", "tier", "priority", "tags"):
         yield f"    {name}: {_value(record.get(name))}"
-    for line in record["content"].splitlines():
-        yield f"    | {line}"
+    for line in block(record["content"].removesuffix("\n"), width() - 4):
+        yield f"    {line}"
 
 
 def _differences(winner: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
@@ -221,12 +221,13 @@ def _differences(winner: dict[str, Any], other: dict[str, Any]) -> Iterator[str]
         if name != "content":
             yield f"    {name}: {_value(_without_proof(ours.get(name)))} → {_value(_without_proof(theirs.get(name)))}"
     if "content" in other["differs"]:
-        yield from (f"    {line}" for line in _diff(ours["content"], theirs["content"], winner, other))
+        for line in _diff(ours["content"], theirs["content"], winner, other):
+            yield from (f"    {piece}" for piece in block(line, width() - 4))
 
 
 def _diff(ours: str, theirs: str, winner: dict[str, Any], other: dict[str, Any]) -> Sequence[str]:
     before, after = f"content of {_tag(winner)}", f"content of {_tag(other)}"
-    lines = list(difflib.unified_diff(ours.splitlines(), theirs.splitlines(), before, after, lineterm=""))
+    lines = list(difflib.unified_diff(ours.split("\n"), theirs.split("\n"), before, after, lineterm=""))
     return lines or ["content: differs in the ends of its lines"]
 
 
@@ -235,7 +236,7 @@ def _without_proof(value: Any) -> Any:
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return field(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), MOST_LINE)
 
 
 def _tag(version: dict[str, Any]) -> str:

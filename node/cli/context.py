@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from node import config as configuration
-from node.cli.output import INTERRUPTED, REFUSED, CommandError, fail, show, translated
+from node import editing, logs
+from node.cli.output import INTERRUPTED, REFUSED, CommandError, OutputLost, fail, remark, remark_json, show, translated
 from node.config import Config
 from node.home import Home
 
@@ -25,8 +26,16 @@ class Invocation:
         """Raises ConfigError."""
         return configuration.load(self.home.config)
 
-    def show(self, value: Any, text: str) -> None:
-        show(value, self.as_json, text)
+    def show(self, value: Any, *lines: str) -> None:
+        """The result: one JSON value, or these lines. Whatever is in a line, it stays that line."""
+        show(value, self.as_json, *lines)
+
+    def tell(self, text: str) -> None:
+        """Something that is no result and no error: what a command waits for."""
+        if self.as_json:
+            remark_json({"waiting": text})
+        else:
+            remark(f"ai-memory: {text}")
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -37,11 +46,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapped(home: Path | None, as_json: bool, **arguments: Any) -> None:
         invocation = Invocation(Home(home) if home is not None else Home.default(), as_json)
+        logs.configure("json" if as_json else "console", "warning")
         try:
             _require_text(arguments.values())
+            editing.finish(invocation.home.path)
             function(invocation, **arguments)
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
+        except OutputLost:
+            raise  # for `streams.guarded`, which knows what to do about it
         except Exception as error:
             known = translated(error)
             if known is None:

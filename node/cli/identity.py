@@ -6,14 +6,13 @@ from typing import Any, TypeVar
 
 import click
 
-from node import identities, passphrase, privatekey
-from node.cli.backend import backend, running_node
+from node import identities, privatekey
+from node.cli.backend import HttpBackend, backend, node_or_store, secret_of
 from node.cli.context import Invocation, command
 from node.config import ConfigError
 from node.enrolment import Enrolment, entry_of
 from node.passphrase import from_file
 from node.privatekey import checked_agent
-from node.store import Store
 from node.store.keys import Execute, Keys, beside
 from node.store.ledger import SqlLedger
 from node.timekeeper import Timekeeper
@@ -52,7 +51,7 @@ def listed(invocation: Invocation) -> None:
             one["keyring"] = ring.standing(agent["agent"], parse_key(one["key"]), known)
             signed = f"signed {one['signed']} of what is kept"
             lines.append(f"    {one['key']}  {use}, {one['origin']}{since}, {one['keyring']}; {signed}")
-    invocation.show(answer, "\n".join(lines))
+    invocation.show(answer, *lines)
 
 
 @identity.command()
@@ -81,9 +80,16 @@ def rotate(invocation: Invocation, agent: str, label: str | None) -> None:
     ring.read()  # a broken one is told before anything is changed
     with backend(invocation) as node:
         answer = node.rotate(agent)
-    former = ring.read().find(parse_key(answer["after"]))
-    answer["enrolled"] = former is not None and former.agent == agent and ring.enroll(_entry(invocation, answer, label))
-    _show_line(invocation, answer, label)
+        missed = [] if _follows(ring, answer) else _missed(ring, node.identities(), agent, answer["key"])
+    # Killed between its two halves, an earlier one left a key that signs and that no keyring knows: its line is first.
+    lines = [_entry(invocation, one, label) for one in (*missed, answer)]
+    if _follows(ring, (*missed, answer)[0]):
+        for line in lines:
+            answer["enrolled"] = ring.enroll(line)
+    else:
+        answer["enrolled"] = False
+    answer["line"] = written(lines[-1])
+    invocation.show(answer, *map(written, lines))
 
 
 @identity.command()
@@ -166,7 +172,27 @@ def revoke(invocation: Invocation, who: str, at: str | None) -> None:
     ring = _enrolment(invocation)
     revoked = ring.revoke(_key(who) if who.startswith(PREFIX) else checked_agent(who), since)
     told = {"revoked": [key_text(key) for key in revoked], "at": since, "keyring": str(ring.path)}
-    invocation.show(told, "\n".join(f"{key_text(key)} is revoked from {since} on" for key in revoked))
+    invocation.show(told, *(f"{key_text(key)} is revoked from {since} on" for key in revoked))
+
+
+def _follows(ring: Enrolment, told: dict[str, Any]) -> bool:
+    """Whether the keyring has the key that this one took over from, for the same agent."""
+    former = ring.read().find(parse_key(told["after"])) if told["after"] else None
+    return former is not None and former.agent == told["agent"]
+
+
+def _missed(ring: Enrolment, told: dict[str, Any], agent: str, key: str) -> list[dict[str, Any]]:
+    """The keys, oldest first, through which an agent came from one that the keyring has to `key`."""
+    rows = next(one["keys"] for one in told["identities"] if one["agent"] == agent)
+    by_key = {one["key"]: {"agent": agent, **one} for one in rows}
+    found: list[dict[str, Any]] = []
+    before = by_key.get(by_key[key]["after"])
+    while before is not None and before["after"] and before not in found:
+        found.insert(0, before)
+        if _follows(ring, before):
+            return found
+        before = by_key.get(before["after"])
+    return []  # none of them stands there: it is not for this command to enroll the first
 
 
 def _enrolment(invocation: Invocation) -> Enrolment:
@@ -182,16 +208,16 @@ def _key(text: str) -> bytes:
 
 def _with_keys(invocation: Invocation, task: Callable[[Execute, Keys], T], *, tell: bool = True) -> T:
     """Run a task over the private keys: beside a running node, which is told then, or in the store itself."""
-    running = running_node(invocation)
     config, home = invocation.config(), invocation.home
-    path, secret = home.store(config), passphrase.find(config, home)
-    if running is not None:
-        with beside(path, secret) as (execute, known):
+    secret = secret_of(home, config)
+    found = node_or_store(invocation, secret)
+    if isinstance(found, HttpBackend):
+        with beside(home.store(config), secret) as (execute, known):
             result = task(execute, known)
         if tell:
-            running.call("POST", "/identities/reload", {})
+            found.call("POST", "/identities/reload", {})
         return result
-    store = Store.open(path, secret, create=True, readers=1)
+    store = found
     try:
 
         def run(ledger: Ledger) -> T:

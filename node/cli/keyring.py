@@ -7,6 +7,7 @@ import click
 from node import keyfile
 from node.cli.context import Invocation, command
 from node.cli.output import NO, CommandError
+from node.plain import field
 from sync.attest import base64url
 from sync.keyring import Entry, Keyring, KeyringError, key_text
 
@@ -27,7 +28,7 @@ def check(invocation: Invocation, file: Path | None) -> None:
         "tag": found.tag,
     }  # fmt: skip
     summary = f"{path}: {len(found)} keys of {len(found.agents)} agents, no error"
-    invocation.show(told, "\n".join((*found.warnings, summary)))
+    invocation.show(told, *found.warnings, summary)
 
 
 @keyring.command(name="list")
@@ -37,7 +38,7 @@ def listed(invocation: Invocation, agent: str | None) -> None:
     """Show whose key is whose, since when one is revoked, and which key it took over from."""
     _, found = _loaded(invocation, None)
     entries = found.entries if agent is None else found.of(agent)
-    invocation.show([_told(one) for one in entries], "\n".join(map(_shown, entries)) or "nobody is enrolled")
+    invocation.show([_told(one) for one in entries], *(list(map(_shown, entries)) or ["nobody is enrolled"]))
 
 
 def _loaded(invocation: Invocation, file: Path | None) -> tuple[Path, Keyring]:
@@ -45,7 +46,7 @@ def _loaded(invocation: Invocation, file: Path | None) -> tuple[Path, Keyring]:
     try:
         return path, keyfile.load(path, must_exist=file is not None)
     except KeyringError as error:
-        raise CommandError(NO, "keyring", str(error)) from None
+        raise CommandError(NO, "keyring", *map(str, error.problems)) from None
 
 
 def _told(one: Entry) -> dict[str, object]:
@@ -68,7 +69,7 @@ def _shown(one: Entry) -> str:
         said.append(f"revoked {one.revoked}")
     if one.succession is not None:
         said.append(f"after {key_text(one.succession.after)}")
-    return "  ".join(said) + (f"  # {one.label}" if one.label else "")
+    return "  ".join(said) + (f"  # {field(one.label)}" if one.label else "")
 
 
 COMMANDS = (keyring,)

@@ -1,21 +1,31 @@
 """Commands about memories."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from node.cli.backend import backend
+from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
-from node.cli.output import NO, REFUSED, CommandError
+from node.cli.given import standard_input
+from node.cli.output import NO, REFUSED, CommandError, remark, require_encodable, say, width
+from node.memories import MIN_PREFIX
+from node.plain import MOST_LINE, block, field
+from sync.errors import RemoteError
 from sync.link import DEFAULT_RELATION, RELATIONS
+from sync.memory import MAX_TITLE
+
+NEVER = "never"
+WHERE = click.option("--namespace", "-n", help="Where it is, if its id is in several.")
 
 
 @click.command()
 @click.argument("title")
 @click.argument("content")
 @click.option("--namespace", "-n", help="Where it belongs [global].")
-@click.option("--tier", type=click.Choice(("short", "mid", "long")), help="It lives 6 hours, 7 days, for ever.")
+@click.option("--tier", type=click.Choice(("short", "mid", "long")), help="It lives 6 hours, 7 days, for ever [long].")
 @click.option("--tag", "tags", multiple=True, help="May be given several times.")
 @click.option("--priority", type=int, help="1 to 10 [5].")
 @click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who writes it [the node].")
@@ -30,18 +40,22 @@ def store(invocation: Invocation, title: str, content: str, **given: Any) -> Non
     fields = _fields(given) | {"title": title, "content": _text(content), "source": "cli"}
     with backend(invocation) as node:
         answer = node.create(fields)
-    invocation.show(answer, f"{answer['id']}  {answer['namespace']}  {answer['title']}")
+    name = f"{field(answer['id'])}  {field(answer['namespace'])}  {field(answer['title'])}"
+    invocation.show(answer, name, f"{answer['tier']}: {_lasting(answer)}")
 
 
 @click.command()
 @click.argument("id")
+@WHERE
 @command
-def get(invocation: Invocation, id: str) -> None:
+def get(invocation: Invocation, id: str, namespace: str | None) -> None:
     """Show one memory. ID may be shortened as long as only one memory's begins so."""
-    with backend(invocation) as node:
-        answer = node.get(id)
-    links = "".join(f"\n{_link(one)}" for one in answer["links"])
-    invocation.show(answer, _shown(answer["memory"]) + (f"\n{links}" if links else ""))
+    with _memory(invocation, id) as node:
+        answer = node.get(id, namespace)
+    _show(invocation, answer, answer["memory"], answer["links"])
+    if others := answer.get("also_in"):
+        named = ", ".join(field(one) for one in others)
+        remark(f"ai-memory: this id is in {field(answer['memory']['namespace'])} and also in {named}: see --namespace")
 
 
 @click.command(name="list")
@@ -55,7 +69,7 @@ def listed(invocation: Invocation, **given: Any) -> None:
     """List memories, the newest change first."""
     with backend(invocation) as node:
         answer = node.listed(_filters(given))
-    invocation.show(answer, _table(answer["memories"]))
+    invocation.show(answer, *_table(answer["memories"]))
 
 
 @click.command()
@@ -69,46 +83,49 @@ def search(invocation: Invocation, words: tuple[str, ...], **given: Any) -> None
     """Find memories that contain all the words; words in double quotes must follow each other."""
     with backend(invocation) as node:
         answer = node.search(_filters(given) | {"q": " ".join(words)})
-    invocation.show(answer, _table(answer["results"]))
+    invocation.show(answer, *_table(answer["results"]))
 
 
 @click.command()
 @click.argument("id")
 @click.option("--title", help="A new title.")
 @click.option("--content", help="A new content; - reads standard input.")
+@click.option("--in", "place", metavar="NAMESPACE", help="Where it is, if its id is in several.")
 @click.option("--namespace", "-n", help="Move it there.")
 @click.option("--tier", type=click.Choice(("short", "mid", "long")), help="A new tier.")
 @click.option("--tag", "tags", multiple=True, help="New tags, in place of all it has.")
 @click.option("--priority", type=int, help="1 to 10.")
 @click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who changes it [the node].")
 @command
-def update(invocation: Invocation, id: str, content: str | None, **given: Any) -> None:
+def update(invocation: Invocation, id: str, place: str | None, content: str | None, **given: Any) -> None:
     """Change some fields of a memory; what is not named stays."""
     fields = _fields(given) | ({"content": _text(content)} if content is not None else {})
     if not fields.keys() - {"agent_id"}:
         raise CommandError(REFUSED, "invalid", "nothing to change: name at least one of the fields (see --help)")
-    with backend(invocation) as node:
-        answer = node.update(id, fields)
-    invocation.show(answer, _shown(answer))
+    with _memory(invocation, id) as node:
+        answer = node.update(id, place, fields)
+    _show(invocation, answer, answer, [])
 
 
 @click.command()
 @click.argument("id")
+@WHERE
 @command
-def delete(invocation: Invocation, id: str) -> None:
+def delete(invocation: Invocation, id: str, namespace: str | None) -> None:
     """Delete a memory, here and on every peer."""
-    with backend(invocation) as node:
-        answer = node.delete(id)
+    with _memory(invocation, id) as node:
+        answer = node.delete(id, namespace)
     invocation.show(answer, "deleted")
 
 
 @click.command()
 @click.argument("id")
+@WHERE
 @command
-def promote(invocation: Invocation, id: str) -> None:
+def promote(invocation: Invocation, id: str, namespace: str | None) -> None:
     """Make a memory long-lived: it does not expire any more."""
-    with backend(invocation) as node:
-        answer = node.promote(id)
+    with _memory(invocation, id) as node:
+        answer = node.promote(id, namespace)
     invocation.show(answer, f"{answer['id']} is long-lived now")
 
 
@@ -121,11 +138,12 @@ RELATION = click.option(
 @click.argument("source")
 @click.argument("target")
 @RELATION
+@click.option("--namespace", "-n", help="Where SOURCE is, if its id is in several.")
 @click.option("--valid-from", help="RFC 3339 time from which it holds.")
 @click.option("--valid-until", help="RFC 3339 time until which it holds.")
 @click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who says so [the node].")
 @command
-def link(invocation: Invocation, source: str, target: str, **given: Any) -> None:
+def link(invocation: Invocation, source: str, target: str, namespace: str | None, **given: Any) -> None:
     """Link two memories: SOURCE is related to TARGET, or supersedes it, contradicts it, is derived from it.
 
     SOURCE and TARGET are ids, which may be shortened.
@@ -133,7 +151,7 @@ def link(invocation: Invocation, source: str, target: str, **given: Any) -> None
         ai-memory link 3f2a9c04 b81d77e0 --relation supersedes
     """
     with backend(invocation) as node:
-        answer = node.link(_fields(given) | {"source_id": source, "target_id": target})
+        answer = node.link(namespace, _fields(given) | {"source_id": source, "target_id": target})
     invocation.show(answer, _link(answer))
 
 
@@ -141,12 +159,13 @@ def link(invocation: Invocation, source: str, target: str, **given: Any) -> None
 @click.argument("source")
 @click.argument("target")
 @RELATION
+@click.option("--namespace", "-n", help="Only in this one, if it is kept in several.")
 @click.option("--agent-id", envvar="AI_MEMORY_AGENT_ID", help="Who takes it back [the node].")
 @command
-def unlink(invocation: Invocation, source: str, target: str, **given: Any) -> None:
+def unlink(invocation: Invocation, source: str, target: str, namespace: str | None, **given: Any) -> None:
     """Take a link back, here and on every peer. The ids of memories that are not here must be whole."""
     with backend(invocation) as node:
-        answer = node.unlink(_fields(given) | {"source_id": source, "target_id": target})
+        answer = node.unlink(namespace, _fields(given) | {"source_id": source, "target_id": target})
     if not answer["deleted"]:
         raise CommandError(NO, "not_found", "there is no such link")
     invocation.show(answer, "unlinked")
@@ -157,9 +176,9 @@ def unlink(invocation: Invocation, source: str, target: str, **given: Any) -> No
 @command
 def links(invocation: Invocation, id: str) -> None:
     """Show what a memory links to, and what links to it, the newest change first. ID may be shortened."""
-    with backend(invocation) as node:
+    with _memory(invocation, id) as node:
         answer = node.links(id)
-    invocation.show(answer, "\n".join(map(_link, answer["links"])) or "no links")
+    invocation.show(answer, *(list(map(_link, answer["links"])) or ["no links"]))
 
 
 @click.command()
@@ -186,11 +205,28 @@ def stats(invocation: Invocation) -> None:
         f"{name:16}{answer[name]}"
         for name in ("total", "links_count", "conflicts", "tombstones", "waiting", "expired", "digest")
     ]
-    rows += [f"  {one['namespace']:30}{one['count']}" for one in answer["by_namespace"]]
-    invocation.show(answer, "\n".join(rows))
+    rows += [f"  {field(one['namespace']):30}{one['count']}" for one in answer["by_namespace"]]
+    invocation.show(answer, *rows)
 
 
 COMMANDS = (store, get, listed, search, update, delete, promote, link, unlink, links, settle, stats)
+
+
+@contextmanager
+def _memory(invocation: Invocation, record_id: str) -> Iterator[Backend]:
+    """The node, asked about one memory: where it is not there, the answer says what was looked for."""
+    try:
+        with backend(invocation) as node:
+            yield node
+    except (CommandError, RemoteError) as error:  # of a running node, of the store
+        if error.code != "not_found":
+            raise
+        named = f"no memory here has the id {field(record_id)}"
+        if len(record_id) < MIN_PREFIX:
+            raise CommandError(
+                NO, "not_found", f"{named}; of an id at least {MIN_PREFIX} characters are needed"
+            ) from None
+        raise CommandError(NO, "not_found", f"{named}, nor one that begins so; `ai-memory list` shows ids") from None
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -205,28 +241,56 @@ def _filters(given: dict[str, Any]) -> dict[str, str]:
 
 
 def _text(content: str) -> str:
-    if content != "-":
-        return content
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError:
-        raise CommandError(REFUSED, "invalid", "standard input is not UTF-8 text") from None
+    return standard_input() if content == "-" else content
 
 
-def _shown(memory: dict[str, Any]) -> str:
-    lines = [f"{name:12}{memory[name]}" for name in ("id", "namespace", "title", "tier", "priority", "updated_at")]
+def _show(invocation: Invocation, answer: dict[str, Any], memory: dict[str, Any], links: list[dict[str, Any]]) -> None:
+    """A memory. Its text goes to a pipe as it is, and to a terminal so that nothing in it passes for a line of ours."""
+    if invocation.as_json or sys.stdout.isatty():
+        invocation.show(answer, *_head(memory), "", *block(memory["content"], width()), *_below(links))
+        return
+    require_encodable(memory["content"])
+    invocation.show(answer, *_head(memory), "")
+    say(memory["content"])
+    if links:
+        invocation.show(answer, *_below(links))
+
+
+def _head(memory: dict[str, Any]) -> list[str]:
+    names = ("id", "namespace", "title", "tier", "priority", "updated_at")
+    lines = [f"{name:12}{field(memory[name], MAX_TITLE)}" for name in names]
     if memory["tags"]:
-        lines.append(f"{'tags':12}{', '.join(memory['tags'])}")
-    if memory.get("expires_at"):
-        lines.append(f"{'expires_at':12}{memory['expires_at']}")
-    return "\n".join((*lines, "", memory["content"]))
+        lines.append(f"{'tags':12}{field(', '.join(memory['tags']), MOST_LINE)}")
+    return [*lines, f"{'expires_at':12}{field(memory.get('expires_at') or NEVER)}"]
+
+
+def _below(links: list[dict[str, Any]]) -> list[str]:
+    return ["", *map(_link, links)] if links else []
 
 
 def _link(one: dict[str, Any]) -> str:
     missing = {"source_id": "  (the first is not here)", "target_id": "  (the second is not here)"}
-    return f"{one['source_id']}  {one['relation']:12}  {one['target_id']}{missing.get(one.get('missing', ''), '')}"
+    source, relation, target = field(one["source_id"]), field(one["relation"], 12), field(one["target_id"])
+    return f"{source}  {relation:12}  {target}{missing.get(one.get('missing', ''), '')}"
 
 
-def _table(memories: list[dict[str, Any]]) -> str:
-    rows = [f"{one['id']}  {one['namespace']:20.20}  {one['title']:.60}" for one in memories]
-    return "\n".join(rows) or "nothing found"
+def _table(memories: list[dict[str, Any]]) -> list[str]:
+    return list(map(_row, memories)) or ["nothing found"]
+
+
+def _row(one: dict[str, Any]) -> str:
+    place, title = field(one["namespace"], 20), field(one["title"], 60)
+    return f"{field(one['id'])}  {place:20}  {one['tier']:5}  {_until(one):17}  {title}"
+
+
+def _until(memory: dict[str, Any]) -> str:
+    """When it expires, to the minute: `2026-01-31 12:00Z`."""
+    at = memory.get("expires_at")
+    return f"{at[:10]} {at[11:16]}Z" if at else NEVER
+
+
+def _lasting(memory: dict[str, Any]) -> str:
+    """What a memory's tier, or its own time to live, comes to."""
+    if not memory.get("expires_at"):
+        return "it does not expire"
+    return f"it expires at {_until(memory)}, unless it is stored again before; --tier long keeps it"

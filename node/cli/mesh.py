@@ -64,7 +64,7 @@ def _show(invocation: Invocation, mesh: Sequence[Standing]) -> None:
         f"{one.member.name:16}{'made and paired' if one.is_new else 'as it was':18}{one.fingerprint.text}"
         for one in mesh
     ]
-    invocation.show(told, "\n".join(lines))
+    invocation.show(told, *lines)
 
 
 def _member(text: str, *, is_stranger: bool) -> Member:

@@ -29,7 +29,7 @@ def verify_release(invocation: Invocation, folder: Path, keys: Path | None) -> N
         report = verify(folder, keyring)
     except ReleaseError as error:
         raise CommandError(USAGE, "not_verified", f"not verified: {error}") from None
-    invocation.show(_told(report, keyring), _text(report))
+    invocation.show(_told(report, keyring), *_lines(report))
     if report.findings:
         sys.exit(NO)
 
@@ -48,19 +48,17 @@ def _told(report: Report, keyring: keyrings.Keyring) -> dict[str, object]:
     }
 
 
-def _text(report: Report) -> str:
+def _lines(report: Report) -> tuple[str, ...]:
     if report.findings:
-        return "\n".join((*map(str, report.findings), f"not what it claims to be: {len(report.findings)} findings"))
+        return (*map(str, report.findings), f"not what it claims to be: {len(report.findings)} findings")
     origin, signer, builder = report.origin, report.signer, report.builder
     assert origin and signer and builder
-    return "\n".join(
-        (
-            f"tag         {origin.tag} of {origin.repository}, {origin.tag_id}",
-            f"signed by   {signer.owner} ({signer.fingerprint}) on {moment(origin.tagged)}",
-            f"commit      {origin.commit}",
-            f"built by    {builder.id} ({builder.keyid})",
-            "verified    tag, digests, SBOM and provenance",
-        )
+    return (
+        f"tag         {origin.tag} of {origin.repository}, {origin.tag_id}",
+        f"signed by   {signer.owner} ({signer.fingerprint}) on {moment(origin.tagged)}",
+        f"commit      {origin.commit}",
+        f"built by    {builder.id} ({builder.keyid})",
+        "verified    tag, digests, SBOM and provenance",
     )
 
 

@@ -1,4 +1,4 @@
-"""Commands that make and run a node: init, serve, backup, demo."""
+"""Commands that make and run a node: init, serve, backup, restore, demo."""
 
 import shutil
 import signal
@@ -11,10 +11,17 @@ import click
 
 from node import config as configuration
 from node import daemon, ephemeral, logs, passphrase, setup
-from node.cli.backend import running_node
+from node.cli.backend import HttpBackend, running_node, secret_of
 from node.cli.context import Invocation, command
-from node.cli.output import UNREACHABLE, CommandError
+from node.cli.output import UNREACHABLE, CommandError, say
+from node.config import ConfigError
+from node.opening import Patience
+from node.restoring import put_back
+from node.standing import exit_code, lines
 from node.store.backup import back_up
+from node.timekeeper import Timekeeper
+from sync import moment
+from sync.errors import RemoteError
 from tls.authority import KeyType
 
 KEY_TYPES = get_args(KeyType)
@@ -29,6 +36,8 @@ KEY_TYPES = get_args(KeyType)
     "--key-type", type=click.Choice(KEY_TYPES), default="ec", show_default=True, help="Of certificate and CA."
 )
 @click.option("--no-passphrase-file", is_flag=True, help="The passphrase will come from somewhere else.")
+@click.option("--no-api-key", is_flag=True, help="Let every user of this machine use the node.")
+@click.option("--store", "only_store", is_flag=True, help="Make only a new, empty store, for a node that has none.")
 @command
 def init(
     invocation: Invocation,
@@ -38,12 +47,25 @@ def init(
     ca_key: Path | None,
     key_type: KeyType,
     no_passphrase_file: bool,
+    no_api_key: bool,
+    only_store: bool,
 ) -> None:
-    """Make a node: certificate and key, configuration, allowlist.
+    """Make a node: certificate and key, configuration, allowlist, and its empty store.
 
-    Without --ca-cert a CA is minted too; keep ca.key safe, or move it away. Without --no-passphrase-file a random
-    passphrase is written beside the store: back it up, for without it the store cannot be read.
+    Without --ca-cert a CA is minted too; keep ca.key safe, or move it away. Where the passphrase has no other source, a
+    random one is written beside the store: back it up, for without it the store cannot be read. Without --no-api-key
+    clients must send the key in the file api-key; commands in this folder do so by themselves.
+
+    No other command makes a store. Where it is lost and there is no backup, or its passphrase was not known at first,
+    --store makes an empty one.
     """
+    if only_store:
+        if name or hosts or ca_cert or ca_key or no_passphrase_file or no_api_key:
+            raise click.UsageError("--store goes with nothing else: it makes the store of a node that is there")
+        config = invocation.config()
+        path = setup.new_store(invocation.home, config, passphrase.find(config, invocation.home))
+        invocation.show({"store": str(path)}, f"a new, empty store: {path}")
+        return
     if (ca_cert is None) != (ca_key is None):
         raise click.UsageError("--ca-cert and --ca-key belong together")
     chosen = name or socket.gethostname()
@@ -55,6 +77,7 @@ def init(
         ca=(ca_cert, ca_key) if ca_cert is not None and ca_key is not None else None,
         key_type=key_type,
         write_passphrase=not no_passphrase_file,
+        api_key=not no_api_key,
     )
     home = invocation.home.path
     told = {"home": str(home), "name": chosen, "fingerprint": made.fingerprint.text, "ca": str(home / "ca.pem")}
@@ -63,7 +86,11 @@ def init(
         lines.append(f"and for their CA bundles: {home / 'ca.pem'}")
     if made.passphrase_file is not None:
         lines.append(f"the store's passphrase is in {made.passphrase_file}: back it up")
-    invocation.show(told, "\n".join(lines))
+    if made.store is None:
+        lines.append("there is no store yet: once its passphrase is there, make it with `ai-memory init --store`")
+    if made.api_key_file is not None:
+        lines.append(f"what clients on this machine must send as X-Api-Key is in {made.api_key_file}")
+    invocation.show(told, *lines)
 
 
 @click.command()
@@ -89,13 +116,13 @@ def serve(invocation: Invocation, db: Path | None, throw_away: bool, key_type: K
     logs.configure("json" if invocation.as_json else config["log", "format"], config["log", "level"])
     if db is not None:
         config = config.with_values({("store", "path"): str(db.absolute())})
-    secret = passphrase.find(config, invocation.home)
+    secret = secret_of(invocation.home, config)
 
     def ready(node: daemon.Daemon) -> None:
         where = {"local": node.local_url, "federation": node.federation_url}
         daemon.log.info("node.ready", home=str(invocation.home.path), **where)
 
-    daemon.run(lambda: daemon.serve(invocation.home, config, secret, create=True, ready=ready))
+    daemon.run(lambda: daemon.serve(invocation.home, config, secret, ready=ready))
 
 
 def _serve_ephemeral(key_type: KeyType) -> None:
@@ -118,9 +145,9 @@ def _serve_ephemeral(key_type: KeyType) -> None:
 
         def ready(node: daemon.Daemon) -> None:
             assert node.federation_url is not None, "its allowlist is not empty"
-            click.echo(made.ready_line(node.federation_url, node.local_url))
+            say(made.ready_line(node.federation_url, node.local_url))
 
-        daemon.run(lambda: daemon.serve(made.home, config, secret, create=True, ready=ready))
+        daemon.run(lambda: daemon.serve(made.home, config, secret, ready=ready))
     finally:
         shutil.rmtree(made.home.path)
 
@@ -133,9 +160,30 @@ def backup(invocation: Invocation, file: Path) -> None:
 
     The node may run meanwhile. A copy of the files of a stopped node is a backup too, encrypted as the store is.
     """
-    config = invocation.config()
-    size = back_up(invocation.home.store(config), passphrase.find(config, invocation.home), file.absolute())
+    config, home = invocation.config(), invocation.home
+    size = back_up(home.store(config), secret_of(home, config), file.absolute())
     invocation.show({"file": str(file), "bytes": size}, f"{file}: {size} bytes")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@command
+def restore(invocation: Invocation, file: Path) -> None:
+    """Put the backup FILE in the place of the store. The node must be stopped.
+
+    The backup is verified first, and stays as it is; the old store is kept beside the new one. Killed at any point, the
+    old one or the new one is there. The peers send what they have of the time since the backup.
+    """
+    config, home = invocation.config(), invocation.home
+    secret = passphrase.find(config, home)
+    now = moment.text(Timekeeper().now())
+    done = put_back(file.absolute(), home.store(config), secret, config.agent_id, now, Patience(invocation.tell))
+    kept = str(done.kept) if done.kept is not None else None
+    told = {"store": str(home.store(config)), "memories": done.memories, "feed": done.number, "kept": kept}
+    lines = [f"{home.store(config)}: {done.memories} memories, feed {done.number}, from {file}"]
+    if kept is not None:
+        lines.append(f"the old store is kept in {kept}: remove that once you miss nothing")
+    invocation.show(told, *lines)
 
 
 @click.group()
@@ -146,42 +194,44 @@ def sync() -> None:
 @sync.command()
 @command
 def status(invocation: Invocation) -> None:
-    """Per peer: in step or not, how far behind, since when, and why.
+    """Per peer: how this node and it stand, since when, and why.
 
-    Exit code 1 where a peer is not in step, memories from it wait, or there is an alarm.
+    \b
+    Exit code, of the heaviest that there is to say:
+       0  identical (the peer's digest is this node's), or in step (within the scope)
+       1  this node has an alarm, or an edit of its files is not in force
+       3  no node runs here
+      10  in step, but records are refused now, here or there
+      11  everything was confirmed, nothing is refused, and the digests differ
+      12  behind: changes are on their way or wait for their time; or no answer yet
+      13  unreachable
+      14  refused by the peer: it does not let this node in, or takes nothing from it
+      15  this node does not accept the certificate that the peer shows
+      16  another failure, of this node or of the peer
     """
-    running = running_node(invocation)
+    told = _told(invocation)
+    invocation.show(told, *lines(told))
+    if code := exit_code(told):
+        raise SystemExit(code)
+
+
+def _told(invocation: Invocation) -> dict[str, Any]:
+    """The status of the node that runs here. That its configuration was broken since is among what it has to tell."""
+    try:
+        running, broken = running_node(invocation), None
+    except ConfigError as error:
+        found, broken = invocation.home.running(), error
+        key = invocation.home.api_key  # where `init` puts it: what else it might be stands in what is broken
+        running = None if found is None else HttpBackend(found, passphrase.from_file(key) if key.exists() else None)
     if running is None:
-        raise CommandError(UNREACHABLE, "not_running", "no node runs here; start it with `ai-memory serve`")
-    told = running.call("GET", "/sync/status")
-    invocation.show(told, _status_text(told))
-    if not all_is_well(told):
-        raise SystemExit(1)
-
-
-def all_is_well(told: dict[str, Any]) -> bool:
-    """Whether a status has nothing that an operator should look at."""
-    return not told["alarms"] and all(peer["state"] == "in_step" and not peer["waiting"] for peer in told["peers"])
-
-
-def _status_text(told: dict[str, Any]) -> str:
-    lines = [f"{told['node']}  feed {told['feed']}  digest {told['digest']}  conflicts {told['conflicts']}"]
-    if told["federation_url"] is None:
-        lines.append("the federation listener is closed: the allowlist is empty")
-    for peer in told["peers"]:
-        since = "" if peer["for_seconds"] is None else f" for {_duration(peer['for_seconds'])}"
-        behind = f", {peer['behind']} behind" if peer["behind"] else ""
-        lines.append(f"{peer['peer']:16}{peer['state'].replace('_', ' ')}{since}{behind}: {peer['reason']}")
-        lines += [f"{'':16}{note}" for note in peer["notes"]]
-    lines += [f"ALARM {alarm['kind']} {alarm['peer'] or ''}: {alarm['detail']}" for alarm in told["alarms"]]
-    return "\n".join(lines)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+        raise broken or CommandError(UNREACHABLE, "not_running", "no node runs here; start it with `ai-memory serve`")
+    try:
+        told: dict[str, Any] = running.call("GET", "/sync/status")
+    except RemoteError as error:
+        if broken is not None and error.code == "unauthorized":
+            raise broken from None  # where its key lies stands in the file that cannot be read
+        raise
+    return told
 
 
 @click.command()
@@ -195,4 +245,4 @@ def demo(invocation: Invocation, nodes: int, records: int) -> None:
     raise SystemExit(demonstration.run(nodes, records, invocation.as_json))
 
 
-COMMANDS = (init, serve, backup, sync, demo)
+COMMANDS = (init, serve, backup, restore, sync, demo)

@@ -1,5 +1,6 @@
 """Commands about who may connect: fingerprint, allowlist, peers."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -7,12 +8,12 @@ import click
 from node import setup
 from node.cli.context import Invocation, command
 from node.cli.output import NO, USAGE, CommandError
-from node.config import ConfigError, PeerConfig, url_fault
-from node.files import write_kept
+from node.config import Config, ConfigError, PeerConfig, url_fault
+from node.plain import field
 from node.settings import globs_fault, name_fault
 from node.setup import NoSuchPeer
 from tls import allowlist as lists
-from tls.allowlist import AllowlistError
+from tls.allowlist import Allowlist, AllowlistError
 from tls.fingerprint import Fingerprint
 
 
@@ -34,14 +35,25 @@ def allowlist() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @command
 def check(invocation: Invocation, file: Path | None) -> None:
-    """Check an allowlist file (the node's own, unless one is named)."""
+    """Check an allowlist file (the node's own, unless one is named), and compare it with the configured peers.
+
+    Exit code 1 where it is broken, or where a configured peer is not on it.
+    """
+    config = invocation.config() if file is None or invocation.home.config.exists() else None
     path = file or invocation.home.allowlist(invocation.config())
     try:
         found = lists.load(path)
     except AllowlistError as error:
-        raise CommandError(NO, "allowlist", "\n".join(map(str, error.problems))) from None
-    told = {"file": str(path), "entries": len(found), "warnings": list(found.warnings)}
-    invocation.show(told, "\n".join((*found.warnings, f"{path}: {len(found)} entries, no error")))
+        raise CommandError(NO, "allowlist", *map(str, error.problems)) from None
+    missing, extra = _against_peers(found, config) if config is not None else ([], [])
+    told = {
+        "file": str(path), "entries": len(found), "warnings": list(found.warnings), "unlisted_peers": missing,
+        "no_peers": extra,
+    }  # fmt: skip
+    count = f"configured peers that are not on it: {len(missing)}" if missing else "no error"
+    invocation.show(told, *found.warnings, *extra, *missing, f"{path}: {len(found)} entries, {count}")
+    if missing:
+        raise SystemExit(NO)
 
 
 @allowlist.command(name="list")
@@ -50,7 +62,8 @@ def listed(invocation: Invocation) -> None:
     """Show the entries."""
     found = lists.load(invocation.home.allowlist(invocation.config()))
     told = [{"fingerprint": e.fingerprint.text, "label": e.label, "line": e.line} for e in found.entries]
-    invocation.show(told, "\n".join(f"{e.fingerprint.text}  # {e.label}" for e in found.entries) or "nobody")
+    lines = [f"{e.fingerprint.text}  # {field(e.label)}" for e in found.entries]
+    invocation.show(told, *(lines or ["nobody"]))
 
 
 @allowlist.command()
@@ -59,11 +72,11 @@ def listed(invocation: Invocation) -> None:
 @command
 def add(invocation: Invocation, fingerprint: str, label: str) -> None:
     """Let a certificate in. A running node notices by itself."""
-    one, path = _parsed(fingerprint), invocation.home.allowlist(invocation.config())
-    text = lists.read(path)
-    lists.parse(text, str(path))  # so that an error names the file
-    write_kept(path, lists.add(text, one, label).encode())
-    invocation.show({"added": one.text, "label": label}, f"{one.text} may connect")
+    (one, found), path = _parsed(fingerprint), invocation.home.allowlist(invocation.config())
+    asked = label or found
+    before = setup.list_certificate(invocation.home, path, one, asked)
+    told = {"added": one.text, "label": asked if before is None else before, "was_listed": before is not None}
+    invocation.show(told, f"{one.text} may connect{_kept(before, asked)}")
 
 
 @allowlist.command()
@@ -71,11 +84,9 @@ def add(invocation: Invocation, fingerprint: str, label: str) -> None:
 @command
 def remove(invocation: Invocation, fingerprint: str) -> None:
     """Shut a certificate out; its connections are closed within a second."""
-    one, path = _parsed(fingerprint), invocation.home.allowlist(invocation.config())
-    text = lists.read(path)
-    if one not in lists.parse(text, str(path)):
+    (one, _), path = _parsed(fingerprint), invocation.home.allowlist(invocation.config())
+    if not setup.unlist_certificate(invocation.home, path, one):
         raise CommandError(NO, "not_found", f"{one.text} is not on the allowlist")
-    write_kept(path, lists.remove(text, one).encode())
     invocation.show({"removed": one.text}, f"{one.text} may connect no longer")
 
 
@@ -87,7 +98,9 @@ def peer() -> None:
 @peer.command(name="add")
 @click.argument("name")
 @click.argument("url", required=False)
-@click.option("--fingerprint", required=True, help="sha256:… of its certificate (its `ai-memory fingerprint`).")
+@click.option(
+    "--fingerprint", required=True, help="sha256:… of its certificate, or the line of its `ai-memory fingerprint`."
+)
 @click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Its CA's certificate, if it is not ours.")
 @click.option(
     "--direction",
@@ -131,11 +144,15 @@ def add_peer(
     if faults:
         raise ConfigError(faults)
     scopes = (read or ("**",), write or ("**",))
-    one = PeerConfig(name, url, _parsed(fingerprint), direction, *scopes, legacy, api_key_file, allow_unsigned)
-    setup.add_peer(invocation.home, one, ca)
-    told = {"name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction, "legacy": legacy}
-    running = invocation.home.running() is not None
-    invocation.show(told, f"{name} is a peer" + ("; the running node begins with it now" if running else ""))
+    one = PeerConfig(name, url, _parsed(fingerprint)[0], direction, *scopes, legacy, api_key_file, allow_unsigned)
+    is_running = invocation.home.running() is not None  # asked first: where that is refused, nothing is changed
+    before = setup.add_peer(invocation.home, one, ca)
+    told = {
+        "name": name, "url": url, "fingerprint": one.fingerprint.text, "direction": direction, "legacy": legacy,
+        "label": name if before is None else before,
+    }  # fmt: skip
+    begins = "; the running node begins with it now" if is_running else ""
+    invocation.show(told, f"{name} is a peer{begins}{_kept(before, name)}")
 
 
 @peer.command(name="list")
@@ -149,7 +166,7 @@ def list_peers(invocation: Invocation) -> None:
         for p in peers
     ]  # fmt: skip
     rows = [f"{p.name:16}{p.url or '(calls here)':40}{p.direction:6}{p.fingerprint.text}" for p in peers]
-    invocation.show(told, "\n".join(rows) or "no peers")
+    invocation.show(told, *(rows or ["no peers"]))
 
 
 @peer.command(name="remove")
@@ -164,9 +181,37 @@ def remove_peer(invocation: Invocation, name: str) -> None:
     invocation.show({"removed": name, "fingerprint": gone.fingerprint.text}, f"{name} is no peer any more")
 
 
-def _parsed(text: str) -> Fingerprint:
+def _against_peers(found: Allowlist, config: Config) -> tuple[list[str], list[str]]:
+    """What does not fit between the list and `[[peer]]`: what cannot work, and what an operator should know."""
+    configured = {one.fingerprint: one.name for one in config.peers}
+    missing = [
+        f"peer {name} ({fingerprint.text}) is configured and not on the list: neither side gets through; run `ai-memory"
+        f" allowlist add {fingerprint.text} --label {shlex.quote(name)}`, or `peer remove {shlex.quote(name)}`"
+        for fingerprint, name in configured.items()
+        if fingerprint not in found
+    ]
+    read, write = (", ".join(config["federation", key]) or "nothing" for key in ("default_read", "default_write"))
+    extra = [
+        f"line {one.line}: {one.fingerprint.text} ({one.label or 'no label'}): listed, and no [[peer]]: it may connect,"
+        f" read {read} and write {write} ([federation] default_read, default_write)"
+        for one in found.entries
+        if one.fingerprint not in configured
+    ]
+    return missing, extra
+
+
+def _kept(before: str | None, asked: str) -> str:
+    """What to say where a certificate was on the allowlist before, under another label: its line stays as it is."""
+    if before is None or asked in (before, ""):
+        return ""
+    had = f"with the label {field(before)}" if before else "without a label"
+    return f"; it was on the allowlist already, {had}, which was left as it is (edit that line to change it)"
+
+
+def _parsed(text: str) -> tuple[Fingerprint, str]:
+    """A fingerprint and its label, as `ai-memory fingerprint` prints them."""
     try:
-        return Fingerprint.parse(text.strip())
+        return Fingerprint.of_line(text)
     except ValueError as error:
         raise CommandError(USAGE, "fingerprint", str(error)) from None
 

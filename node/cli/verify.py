@@ -1,6 +1,5 @@
 """The command that proves anew who wrote what is stored."""
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ import click
 from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
 from node.cli.output import NO, CommandError
+from node.plain import field
 from sync.version import LINK_SEPARATOR
 
 LEVELS = ("broken", "refused", "unsigned", "self_signed", "attested")
@@ -48,7 +48,7 @@ def verify(invocation: Invocation, id: str | None, namespace: str | None, each: 
             return
         assert id is not None, "checked above"
         answer = node.verify(id, namespace)
-    invocation.show(answer, "\n".join(line for one in answer["records"] for line in _shown(one)))
+    invocation.show(answer, *(line for one in answer["records"] for line in _shown(one)))
     short = sum(map(len, (_short(one, least) for one in answer["records"])))
     if short or answer["faults"]:
         raise _fallen_short(short, answer["faults"], least)
@@ -65,10 +65,8 @@ def _verify_all(invocation: Invocation, node: Backend, least: str) -> None:
         for one in page["records"]:
             fallen = _short(one, least)
             short += len(fallen)
-            if invocation.as_json:
-                click.echo(json.dumps(one, ensure_ascii=False))
-            elif fallen or one["fault"]:
-                click.echo("\n".join(_shown(one)))
+            if invocation.as_json or fallen or one["fault"]:
+                invocation.show(one, *_shown(one))
         _progress(invocation, f"{seen} verified, number {page['reached']} of {page['feed']}")
     _progress(invocation, "")
     counts = ", ".join(f"{count} {name}" for name, count in levels.items() if count) or "nothing"
@@ -111,12 +109,12 @@ def _short(record: dict[str, Any], least: str) -> list[dict[str, Any]]:
 def _shown(record: dict[str, Any]) -> Iterator[str]:
     parts = record["id"].split(LINK_SEPARATOR)
     name = f"{parts[0]} {parts[2]} {parts[1]}" if len(parts) == 3 else record["id"]
-    yield f"{name}  {record['namespace']}" + (f"  {record['fault']}" if record["fault"] else "")
+    yield f"{field(name)}  {field(record['namespace'])}" + (f"  {record['fault']}" if record["fault"] else "")
     for one in record["versions"]:
         stands = "" if one["wins"] else "  (kept beside it)"
         yield f"    {one['level']:12}{one['kind']}  {one['at']}  {one['agent'] or 'unknown'}{stands}"
         if one["reason"]:
-            yield f"        {one['reason']}: {one['detail']}"
+            yield f"        {one['reason']}: {field(one['detail'])}"
         if one["key"]:
             yield f"        key   {one['key']}"
         yield f"        came  {_way(one['came'])}"
@@ -125,7 +123,7 @@ def _shown(record: dict[str, Any]) -> Iterator[str]:
 def _way(came: dict[str, Any]) -> str:
     if came["by"] != "peer":
         return CAME[came["by"]]
-    return f"from peer {came['peer'] or 'that is known no more'} ({came['fingerprint']})"
+    return f"from peer {field(came['peer'] or 'that is known no more')} ({came['fingerprint']})"
 
 
 COMMANDS = (verify,)

@@ -1,7 +1,6 @@
 """`ai-memory demo`: a real mesh on this machine, shown while it works, with the figures at the end."""
 
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,9 +16,11 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from node.cli.output import NO, CommandError, show
 from node.demo.corpus import Text, texts
 from node.demo.evidence import Knock, knock, plaintext_in
-from node.demo.mesh import HOST, Mesh, MeshNode
+from node.demo.mesh import HOST, Mesh, MeshNode, NodeError
+from node.plain import field
 
 BATCH = 500
 SAMPLES = 120
@@ -68,15 +69,23 @@ class Report:
 
 def run(nodes: int, records: int, as_json: bool) -> int:
     """Show it. Returns an exit code: 0 where everything that is promised held."""
-    console = Console(stderr=as_json, quiet=as_json)
+    console = _console(quiet=as_json)
     corpus = list(itertools.islice(texts(), records))
     with tempfile.TemporaryDirectory(prefix="ai-memory-demo-") as folder:
-        report = _show(Path(folder), NAMES[:nodes], corpus, console)
+        try:
+            report = _show(Path(folder), NAMES[:nodes], corpus, console)
+        except NodeError as error:
+            raise CommandError(NO, "demo", *str(error).splitlines()) from None
     if as_json:
-        print(json.dumps(report.as_json()))
+        show(report.as_json(), True)
     else:
         _summary(report, console)
     return 0 if report.good else 1
+
+
+def _console(*, quiet: bool = False, file: IO[str] | None = None) -> Console:
+    """What nodes answer is text, and no markup of ours."""
+    return Console(stderr=quiet, quiet=quiet, file=file, markup=False, emoji=False, highlight=False)
 
 
 def _show(folder: Path, names: Sequence[str], corpus: list[Text], console: Console) -> Report:
@@ -97,7 +106,7 @@ def _show(folder: Path, names: Sequence[str], corpus: list[Text], console: Conso
         console.print("A stranger with a certificate of the same CA knocks …")
         first = mesh.nodes[0]
         stranger = knock(HOST, first.federation_port, first.home.path / "ca.pem", mesh.issue("stranger"), folder)
-        console.print(f"… and sees: alert {stranger.alert!r}, {stranger.http_bytes} bytes of HTTP.")
+        console.print(f"… and sees: alert {field(stranger.alert)!r}, {stranger.http_bytes} bytes of HTTP.")
         agreed = mesh.wait_converged(PATIENCE) and agreed
         digests = tuple(node.state[0] for node in mesh.nodes)
         records = int(first.get("/stats")["total"])
@@ -120,7 +129,7 @@ def _load(mesh: Mesh, corpus: list[Text], console: Console) -> tuple[float, floa
             ]
             answer = first.call("POST", "/memories/bulk", body)
             if answer["errors"]:
-                raise RuntimeError(f"the corpus does not fit: {answer['errors'][0]}")
+                raise NodeError(f"the corpus does not fit: {field(answer['errors'][0])}")
             refresh()
         loaded = time.monotonic() - began
         deadline = time.monotonic() + PATIENCE
@@ -140,7 +149,10 @@ def _live(mesh: Mesh, total: int, console: Console) -> Iterator[Callable[[], Non
         for node in mesh.nodes:
             digest, feed = node.state
             table.add_row(
-                node.name, f"{feed}", ProgressBar(total=total, completed=min(feed, total), width=40), digest[:16]
+                field(node.name),
+                f"{feed}",
+                ProgressBar(total=total, completed=min(feed, total), width=40),
+                field(digest[:16]),
             )
         return Group(table)
 
@@ -181,7 +193,7 @@ def _until_there(reader: MeshNode, record_id: str) -> float:
         status, _ = reader.request("GET", f"/memories/{record_id}")
         if status == 200:
             return (time.perf_counter() - began) * 1_000
-    raise RuntimeError(f"{reader.name} never got {record_id}")
+    raise NodeError(f"{reader.name} never got {record_id}")
 
 
 def _summary(report: Report, console: Console) -> None:
@@ -193,9 +205,9 @@ def _summary(report: Report, console: Console) -> None:
         ("text", f"{report.bytes / 1e6:.1f} MB"),
         ("all nodes had it after", f"{report.seconds:.1f} s"),
         ("a write is readable elsewhere after", f"{p50:.1f} ms (p50), {p99:.1f} ms (p99)"),
-        ("the stranger", f"alert: {report.stranger.alert}; {report.stranger.http_bytes} bytes of HTTP"),
+        ("the stranger", f"alert: {field(report.stranger.alert)}; {report.stranger.http_bytes} bytes of HTTP"),
         ("plain text in any file of any node", f"{report.plaintext_hits} pieces"),
-        ("digests", " ".join(digest[:12] for digest in report.digests)),
+        ("digests", " ".join(field(digest[:12]) for digest in report.digests)),
     )
     for row in rows:
         table.add_row(*row)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from node import setup
 from node.config import PeerConfig
 from node.home import Home
+from node.passphrase import from_file
 from tls.authority import Authority, Identity
 from tls.fingerprint import Fingerprint
 
@@ -50,6 +51,11 @@ class MeshNode:
     def local_url(self) -> str:
         return f"http://{HOST}:{self.local_port}"
 
+    @property
+    def api_key(self) -> str:
+        """What its clients send."""
+        return from_file(self.home.api_key)
+
     def start(self) -> None:
         """Start the process and wait until it answers. Raises NodeError with the end of its log."""
         log = (self.home.path / "node.log").open("ab")
@@ -77,10 +83,12 @@ class MeshNode:
                 time.sleep(0.02)
                 continue
             try:
-                if self.get("/health")["federation_enabled"]:
+                status, told = self.request("GET", "/health")
+                if status < 400 and told["federation_enabled"]:
                     return
             except (OSError, http.client.HTTPException):
-                time.sleep(0.02)  # not up yet
+                pass
+            time.sleep(0.02)  # not up yet, or not yet well: its federation listener opens last
         raise NodeError(f"node {self.name} did not start; its log ends:\n{self.log_tail()}")
 
     def log_tail(self) -> str:
@@ -122,8 +130,9 @@ class MeshNode:
             connection.connect()
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "X-Api-Key": self.api_key}
         try:
-            connection.request(method, "/api/v1" + path, data, {"Content-Type": "application/json"})
+            connection.request(method, "/api/v1" + path, data, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException):
@@ -156,7 +165,7 @@ class Mesh:
             home = Home(folder / name)
             first = self.nodes[0].home if self.nodes else None
             ca = (first.path / "ca.pem", first.ca_key) if first is not None else None
-            made = setup.init(home, name, (HOST, "localhost"), ca=ca)
+            made = setup.init(home, name, (HOST, "localhost"), ca=ca, environment={})
             self.nodes.append(
                 MeshNode(name, home, made.fingerprint, ports[2 * index], ports[2 * index + 1], settings or {})
             )

@@ -7,9 +7,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
-
-import structlog
+from typing import Any, TypeVar
 
 from node.exchange import SLICE, Exchange
 from node.legacy import linkbox, linktables, ours, outbox, tables
@@ -21,6 +19,7 @@ from node.peers import Peer
 from node.store import Reader, Store
 from node.timekeeper import Timekeeper
 from sync.engine import Engine
+from sync.ids import memory_id
 from sync.legacy.link import TheirLink
 from sync.legacy.row import Row
 from sync.ports import Ledger
@@ -29,7 +28,6 @@ from sync.record import Refused
 
 T = TypeVar("T")
 MOST_TOLD = 1_000
-log = structlog.get_logger("legacy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Desk:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._told: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self.refused: defaultdict[str, set[str]] = defaultdict(set)
-        """Names of records that one side refused since the start, by peer."""
+        """Names of records that one side refuses now, by peer: each leaves it when it is taken."""
 
     @property
     def number(self) -> int:
@@ -79,6 +77,9 @@ class Desk:
                 tables.keep_only(execute, peers)
 
         await self._store.writer.run(run)
+        for kept in (self._told, self.refused):
+            for fingerprint in kept.keys() - set(peers):
+                del kept[fingerprint]
 
     async def standing(self, peer: Peer) -> PeerRow:
         return await self._store.reader.run(lambda reader: tables.peer(reader.execute, peer.fingerprint))
@@ -117,6 +118,8 @@ class Desk:
                 return came
 
             came = await self._take(peer, run, bulk=len(some) > 8)
+            if self.refused[peer.fingerprint]:
+                self._taken(peer, _names(some) - {one.id for one in (*came.refused, *came.late)} - came.waiting)
             refused += came.refused
         return tuple(refused)
 
@@ -146,7 +149,7 @@ class Desk:
 
     async def _take(self, peer: Peer, task: Callable[[Intake], Came], *, bulk: bool = False) -> Came:
         await self._exchange.check_clock()
-        policy = self._exchange.book.policy(peer.fingerprint)
+        policy = self._exchange.policy(peer.fingerprint)
 
         def run(ledger: Ledger) -> Came:
             return task(Intake(ledger, self._engine, peer.fingerprint, policy, self._clock.now()))
@@ -170,6 +173,8 @@ class Desk:
 
     async def note(self, peer: Peer, records: Iterable[Record]) -> None:
         """The daemon has taken these, or was not sent them for a reason."""
+        records = list(records)
+        self._taken(peer, (one.key[1] for one in records if one.state != "refused"))
         await self._store.writer.run(lambda ledger: outbox.note(ledger, peer.fingerprint, records))
 
     async def deleted(self, peer: Peer, plan: Plan) -> None:
@@ -221,7 +226,7 @@ class Desk:
             is_new = kind not in told
             told[kind] = text
             if is_new:
-                log.warning(f"legacy.{kind}", peer=peer.name, reason=text)
+                self._exchange.told.warn(f"legacy.{kind}", peer.name, reason=text)
 
     def untell(self, peer: Peer, kind: str) -> None:
         self._told[peer.fingerprint].pop(kind, None)
@@ -231,7 +236,21 @@ class Desk:
         known = self.refused[peer.fingerprint]
         if record_id not in known and len(known) < MOST_TOLD:
             known.add(record_id)
-            log.warning("sync.refused", peer=peer.name, id=record_id, code=code, reason=reason)
+            self._exchange.told.warn("sync.refused", peer.name, id=record_id, code=code, reason=reason)
+
+    def tell_more(self, peer: Peer, count: int) -> None:
+        """So many records could not be read, beside those that were named."""
+        if count:
+            self._exchange.told.warn("sync.refused", peer.name, left_out=count, reason=f"{count} more cannot be read")
+
+    def say(self, level: str, event: str, peer: Peer, **said: Any) -> None:
+        """A line of the log that a peer can cause."""
+        self._exchange.told.say(level, event, peer.name, **said)
+
+    def _taken(self, peer: Peer, ids: Iterable[str]) -> None:
+        """Whatever kept these from being taken is over."""
+        if known := self.refused[peer.fingerprint]:
+            known.difference_update(ids)
 
     async def notes(self, peer: Peer) -> list[str]:
         """Everything about a peer that keeps two correct nodes from agreeing, in words."""
@@ -265,6 +284,12 @@ _STATES = {
     "link unlinked": "{n} links were taken back here and are still on it, which has no message for that ({title})",
     "gone": "{n} memories are gone there, and nobody told: deleted, archived or expired; they are kept here ({title})",
 }
+
+
+def _names(rows: Iterable[Row]) -> set[str]:
+    """What these may have been refused under: the daemon's ids, and those that they have here."""
+    memories = [row.memory for row in rows]
+    return {one.id for one in memories} | {memory_id(one.namespace, one.title, 0) for one in memories}
 
 
 def _moved(row: PeerRow, place: Place) -> PeerRow:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from node.legacy import ours, tables
 from node.legacy.desk import Desk
 from node.peers import Peer
+from node.replicator import is_inline
 from node.store import Reader, Store
 from sync import moment
 from sync.errors import RemoteError
@@ -26,7 +27,6 @@ DEFAULT_LIMIT = 500
 CHUNK = 500
 MAX_PAGE_BYTES = 8 * 2**20
 """Bytes of one answer to `since`; a run of equal times goes whole, even over it."""
-INLINE_BYTES = 16_384
 
 
 class Endpoint:
@@ -44,9 +44,10 @@ class Endpoint:
         for name in ("X-Agent-Id", "X-Peer-Id"):
             if (claim := headers.get(name)) is not None and (fault := agent_fault(claim)):
                 raise RemoteError("invalid", f"{name.lower()}: {fault}")
-        pushed = decode_push(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(decode_push, body)
+        pushed = decode_push(body) if is_inline(body) else await asyncio.to_thread(decode_push, body)
         for one in pushed.refused:
             self._desk.tell_refused(peer, one.id, one.reason, one.detail)
+        self._desk.tell_more(peer, pushed.left_out)
         counted = await self._tried(pushed) if pushed.dry_run else await self._done(peer, pushed)
         times = [row.at for row in pushed.rows]
         clock = {pushed.sender: max(times)} if times else {}
@@ -55,7 +56,7 @@ class Endpoint:
     async def _tried(self, pushed: Pushed) -> Counted:
         """A dry run: what is valid is counted, and nothing is done."""
         others = len(pushed.deletions) + len(pushed.archives) + len(pushed.restores) + len(pushed.links)
-        return Counted(noop=len(pushed.rows) + others, skipped=len(pushed.refused))
+        return Counted(noop=len(pushed.rows) + others, skipped=len(pushed.refused) + pushed.left_out)
 
     async def _done(self, peer: Peer, pushed: Pushed) -> Counted:
         """In the daemon's own order: memories, deletions, archives, restores, links."""
@@ -72,7 +73,7 @@ class Endpoint:
         return Counted(
             applied=len(pushed.rows) - len(refused),
             noop=deleted.noop + archived.noop + restored.noop,
-            skipped=len(pushed.refused) + len(refused) + failed + links.noop + undone,
+            skipped=len(pushed.refused) + pushed.left_out + len(refused) + failed + links.noop + undone,
             deleted=deleted.done,
             archived=archived.done,
             restored=restored.done,

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 
 from node.legacy import linktables, ours, tables
 from node.legacy.tables import Execute, PeerRow, Record
-from sync import clock as clocks
 from sync.attest import genuine
 from sync.engine import Engine
 from sync.ids import is_native, memory_id
 from sync.legacy.judge import Echo, brought_back, judge, left, removed
 from sync.legacy.link import TheirLink, version_of
 from sync.legacy.outgoing import Known, holds, takes
+from sync.legacy.past import Past
 from sync.legacy.row import Row
-from sync.link import is_echo
+from sync.merge import is_echo
 from sync.policy import Policy
 from sync.ports import Kept, Ledger
 from sync.receive import Page, Part, Taken
@@ -41,6 +41,8 @@ class Came:
     """Those of which there was nothing to do; links that are held until their memories come."""
     late: tuple[Refused, ...] = ()
     """Links that were held for these rows, and are refused now."""
+    waiting: frozenset[str] = frozenset()
+    """Our ids of rows that were read before and still wait for their time."""
 
 
 class Intake:
@@ -74,22 +76,27 @@ class Intake:
         same = [row.memory.id for row in rows if (one := known.get(row.memory.id)) and one.row == row.digest]
         tables.found_again(self._execute, self._peer, same, self._standing.round)
         fresh = {row.memory.id: row for row in rows if row.memory.id not in set(same)}
+        waiting = self._waiting(known[theirs].key for theirs in same)
         if not fresh:
-            return Came()
+            return Came(waiting=waiting)
         places = self._places(list(fresh.values()), known)
         kept = self._kept(places.values())
+        moved = {theirs: one for theirs, one in known.items() if theirs in places and one.key != places[theirs]}
+        exchanged = tables.by_keys(self._execute, self._peer, [places[theirs] for theirs in moved])
         versions: list[Version] = []
         refused: list[Refused] = []
         judged: dict[str, Version | Echo] = {}
         for theirs, row in fresh.items():
-            found = judge(row, places[theirs], [one.version for one in kept.get(places[theirs], ())])
+            key = places[theirs]
+            before = exchanged[key].known.past if theirs in moved and key in exchanged else None
+            found = judge(row, key, [one.version for one in kept.get(key, ())], before)
             if isinstance(found, Refused):
                 refused.append(found)
                 continue
             judged[theirs] = found
             old = known.get(theirs)
-            if old is not None and old.key[0] != places[theirs][0]:
-                versions.append(left(old.key, old.known.clock, row))
+            if old is not None and old.key[0] != key[0]:
+                versions.append(left(old.key, old.known.past, row))
                 tables.put(self._execute, self._peer, [tables.nothing(old)])
                 tables.put_due(self._execute, self._peer, [old.key])
             if isinstance(found, Version):
@@ -98,7 +105,15 @@ class Intake:
         lost = {one.id for one in taken.refused if taken.full or one.reason != "clock_skew"}
         self._note(fresh, places, judged, lost, are_shown=are_shown)
         waited = self.links(linktables.held(self._execute, self._peer, list(fresh)))
-        return Came(taken.joined(waited.taken), (*refused, *taken.refused), late=waited.refused)
+        return Came(taken.joined(waited.taken), (*refused, *taken.refused), late=waited.refused, waiting=waiting)
+
+    def _waiting(self, keys: Iterable[Key]) -> frozenset[str]:
+        """Our ids of those that were read before and are not here yet: they still wait for their time."""
+        if not self._ledger.waiting_bytes(self._peer):
+            return frozenset()
+        found = list(keys)
+        kept = self._kept(found)
+        return frozenset(key[1] for key in found if key not in kept)
 
     def _places(self, rows: Sequence[Row], known: Mapping[str, Record]) -> dict[str, Key]:
         """Our key for each row. No title leads two rows to one record: it may have passed from one to the other."""
@@ -155,6 +170,8 @@ class Intake:
         for theirs, found in judged.items():
             row, key = rows[theirs], places[theirs]
             winner = kept[key][0].version if kept.get(key) else None
+            if winner is None and key[1] in lost:
+                continue  # written down, all that it shows and may not write would fill the table
             old = named.get(key)
             name = theirs
             if old is not None and old.theirs != theirs:
@@ -166,7 +183,7 @@ class Intake:
                     orphans.append(theirs)
                     continue
             version, tag = (found.of, b"") if isinstance(found, Echo) else (found, found.tag)
-            known = Known(name, row.memory.title, row.at, tag, version.clock)
+            known = Known(name, row.memory.title, row.at, tag, Past.of(version))
             digest = b"" if key[1] in lost else row.digest
             record = Record(key, known, digest, round=self._standing.round)
             if winner is not None:
@@ -222,7 +239,7 @@ class Intake:
                 noop += 1
                 continue
             record = known.get(key)
-            stones[theirs] = removed(key, record.known.clock if record is not None else {}, self._now)
+            stones[theirs] = removed(key, record.known.past if record is not None else None, self._now)
             texts[theirs] = winner.doc
         taken = self._receive(list(stones.values()))
         records, due = [], []
@@ -231,7 +248,7 @@ class Intake:
             assert winner is not None, "a tombstone was just kept of it"
             title = load(texts[theirs]).title
             records.append(
-                Record(stone.key, Known(theirs, title, "", winner.tag if winner.kind == "t" else b"", stone.clock))
+                Record(stone.key, Known(theirs, title, "", winner.tag if winner.kind == "t" else b"", Past.of(stone)))
             )
             if winner.kind != "t":
                 due.append(stone.key)  # an edit that it has not seen outlives its delete
@@ -259,11 +276,11 @@ class Intake:
                 noop += 1
                 continue
             memory = load(one.doc)
-            known = clocks.join(kept.version.clock for kept in self._kept((one.key,))[one.key])
+            known = [kept.version for kept in self._kept((one.key,))[one.key]]
             version = brought_back(one.key, memory, known, self._now)
             versions.append(version)
             # It has the row again, at a time of its own: shown or pushed, that row says what it is.
-            old = Known(theirs, memory.title, version.at, version.tag, version.clock)
+            old = Known(theirs, memory.title, version.at, version.tag, Past.of(version))
             tables.put(self._execute, self._peer, [Record(one.key, old, round=self._standing.round)])
         taken = self._receive(versions)
         return Came(taken, taken.refused, len(versions) - len(taken.refused), noop)

@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from node.legacy.tables import Execute, chunks
+from node.legacy.tables import Execute
 from node.store import rows
 from node.store.locator import Run, rows_with
+from node.store.rows import chunks
 from sync.version import Key, Version
 
 

@@ -11,6 +11,7 @@ from node.legacy import linktables, ours, tables
 from node.legacy.tables import Record
 from node.store.reader import Reader
 from sync.legacy.outgoing import Delete, Keep, Known, Put, decide, other_name
+from sync.legacy.past import Past
 from sync.legacy.row import row_of
 from sync.link import is_link
 from sync.ports import Ledger, Scope
@@ -172,7 +173,7 @@ class _Cut:
             title = known.title if known is not None else ""
             self._free(winner, title)
             self._freed.add(action.theirs)
-            then = Record(winner.key, Known("", title, "", winner.tag, winner.clock))
+            then = Record(winner.key, Known("", title, "", winner.tag, Past.of(winner)))
             self.deletes.append(Item(action.theirs, title, None, then))
             return True
         return self._put(winner, known, holder, action)
@@ -189,10 +190,10 @@ class _Cut:
         if action.replaces and known is not None:
             # Where only the delete was answered, it has nothing, and is sent the memory as a new one.
             self._freed.add(action.theirs)
-            gone = Known(action.theirs, known.title, "", b"", known.clock)
+            gone = Known(action.theirs, known.title, "", b"", known.past)
             self.deletes.append(Item(action.theirs, known.title, None, Record(winner.key, gone)))
             self._free(winner, known.title)
-        now = Known(theirs, winner.title, winner.at, winner.tag, winner.clock)
+        now = Known(theirs, winner.title, winner.at, winner.tag, Past.of(winner))
         if holder is not None:
             # It would put ours into the row that it has under this title, which then is two records' row.
             self.deletes.append(Item(holder.known.theirs, winner.title, None, tables.nothing(holder)))
@@ -246,7 +247,7 @@ def _kept_back(winner: Version, record: Record | None, action: Keep) -> Record |
     if record is None:
         if not action.state:
             return None
-        record = Record(winner.key, Known("", winner.title, "", b"", winner.clock))
+        record = Record(winner.key, Known("", winner.title, "", b"", Past.of(winner)))
     is_settled = not action.state and record.state in ("refused", "held")
     if (action.state and (action.state, action.why) != (record.state, record.why)) or is_settled:
         return replace(record, state=action.state, why=action.why)

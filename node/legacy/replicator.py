@@ -77,10 +77,15 @@ class LegacyReplicator:
         self._scan_at = time.monotonic() + SCAN_EVERY
         self._task = asyncio.get_running_loop().create_task(self._work(), name=f"legacy {self.peer.name}")
 
-    async def close(self) -> None:
-        """Stop, and close the connections to the peer."""
+    def stop(self) -> None:
+        """Begin nothing more, and end what is under way."""
         if self._task is not None:
             self._task.cancel()
+
+    async def close(self) -> None:
+        """Stop, and close the connections to the peer."""
+        self.stop()
+        if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._dialer.close()
 
@@ -135,7 +140,7 @@ class LegacyReplicator:
         else:
             if time.monotonic() >= self._quota_until:
                 if self._trouble is not None:
-                    log.info("sync.health", peer=self.peer.name, now="in_step", before="failing")
+                    self._desk.say("info", "sync.health", self.peer, now="in_step", before="failing")
                 self._trouble = None
             if self._in_step_since is None:
                 self._in_step_since = time.monotonic()
@@ -144,7 +149,7 @@ class LegacyReplicator:
         now, before = time.monotonic(), self._trouble
         attempts = before.attempts + 1 if before is not None else 1
         if before is None or before.code != code:
-            log.warning("sync.failed", peer=self.peer.name, code=code, reason=text)
+            self._desk.say("warning", "sync.failed", self.peer, code=code, reason=text)
         self._trouble = Trouble(code, text, before.since if before is not None else now, attempts)
         self._in_step_since = None
         wait = min(self._pace.first_retry * 2 ** min(attempts - 1, 20), self._pace.longest_retry)
@@ -222,6 +227,7 @@ class LegacyReplicator:
     async def _take(self, page: Rows, step: Step, place: Place) -> None:
         for one in page.refused:
             self._desk.tell_refused(self.peer, one.id, one.reason, one.detail)
+        self._desk.tell_more(self.peer, page.left_out)
         rows = [row for row in page.rows if step.upto is not None and row.at <= step.upto]
         await self._desk.rows(self.peer, rows, place)
 

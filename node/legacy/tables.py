@@ -4,22 +4,25 @@ Every function here runs inside a transaction of the writer, or inside a read, a
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import msgspec
 
 from node.legacy import linktables
 from node.store.ledger import SqlLedger
 from node.store.reader import Reader
+from node.store.rows import chunks
 from sync.legacy.outgoing import Known
+from sync.legacy.past import Past
 from sync.ports import FeedReader, Ledger
-from sync.version import Key
+from sync.version import Key, stamp_text, unstamped
 
 Execute = Callable[..., Any]
-CHUNK = 300
-"""Keys of one statement."""
+
+MAX_ORPHANS = 10_000
+"""Rows of one daemon that have to go: of more, those beyond stay there. One that only calls here is never told."""
+MAX_ARCHIVED = 10_000
+"""Memories of one daemon's archive that are kept for it: one beyond cannot be brought back by its restore."""
 
 STATEMENTS = (
     # One row for each daemon that this node calls, or that calls here.
@@ -43,7 +46,7 @@ STATEMENTS = (
         at TEXT NOT NULL,
         row BLOB NOT NULL,         -- digest of its row as it was last read
         tag BLOB NOT NULL,         -- of the version of ours that it has, empty where it has another
-        clock BLOB NOT NULL,       -- of the version last exchanged
+        past BLOB NOT NULL,        -- of the version last exchanged: dot, depth and context
         state TEXT NOT NULL,       -- empty, or why it cannot agree: refused, held, altered, gone
         why TEXT NOT NULL,
         round INTEGER NOT NULL,    -- the last reading of everything that found it
@@ -70,8 +73,6 @@ STATEMENTS = (
     *linktables.STATEMENTS,
 )
 TABLES = ("legacy_peer", "legacy_record", "legacy_due", "legacy_orphan", "legacy_archive", *linktables.TABLES)
-_clock = msgspec.json.Decoder(dict[str, int])
-_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def put_peer(execute: Execute, row: PeerRow) -> None:
 
 # --- records
 
-_COLUMNS = "namespace, id, theirs, title, at, row, tag, clock, state, why, round"
+_COLUMNS = "namespace, id, theirs, title, at, row, tag, past, state, why, round"
 
 
 def by_theirs(execute: Execute, name: str, ids: Iterable[str]) -> dict[str, Record]:
@@ -216,7 +217,7 @@ def put(execute: Execute, name: str, records: Iterable[Record]) -> None:
         known = one.known
         execute(
             f"INSERT OR REPLACE INTO legacy_record(peer, {_COLUMNS}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (name, *one.key, known.theirs, known.title, known.at, one.row, known.tag, _encode(known.clock), one.state,
+            (name, *one.key, known.theirs, known.title, known.at, one.row, known.tag, _encoded(known.past), one.state,
              one.why, one.round),
         )  # fmt: skip
     linktables.came(execute, name, [one.key[1] for one in records if one.has_row])
@@ -264,9 +265,20 @@ def states(execute: Execute, name: str) -> list[tuple[str, int, str, str]]:
 
 
 def _record(row: Sequence[Any]) -> Record:
-    namespace, record_id, theirs, title, at, digest, tag, clock, state, why, number = row
-    known = Known(theirs, title, at, tag, _clock.decode(clock))
+    namespace, record_id, theirs, title, at, digest, tag, past, state, why, number = row
+    known = Known(theirs, title, at, tag, _decoded(past))
     return Record((namespace, record_id), known, digest, state, why, number)
+
+
+def _encoded(past: Past | None) -> bytes:
+    return b"" if past is None else stamp_text(past.dot, past.depth, past.context)
+
+
+def _decoded(data: bytes) -> Past | None:
+    if not data:
+        return None
+    dot, context, depth = unstamped(data)
+    return Past(context, dot, depth)
 
 
 def sent(record: Record, **changes: Any) -> Record:
@@ -301,7 +313,11 @@ def drop_due(execute: Execute, name: str, keys: Iterable[Key]) -> None:
 
 
 def put_orphans(execute: Execute, name: str, ids: Iterable[str]) -> None:
+    room = None
     for theirs in ids:
+        room = MAX_ORPHANS - _count(execute, "legacy_orphan", name) if room is None else room - 1
+        if room <= 0:
+            return
         execute("INSERT OR IGNORE INTO legacy_orphan VALUES(?, ?)", (name, theirs))
 
 
@@ -333,6 +349,8 @@ class Archived:
 
 
 def archive(execute: Execute, name: str, theirs: str, one: Archived) -> None:
+    if archived(execute, name, theirs) is None and _count(execute, "legacy_archive", name) >= MAX_ARCHIVED:
+        return
     execute(
         "INSERT OR REPLACE INTO legacy_archive VALUES(?, ?, ?, ?, ?, ?)", (name, theirs, *one.key, one.tag, one.doc)
     )
@@ -349,8 +367,5 @@ def drop_archived(execute: Execute, name: str, theirs: str) -> None:
     execute("DELETE FROM legacy_archive WHERE peer = ? AND theirs = ?", (name, theirs))
 
 
-def chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Parts small enough for one statement."""
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, CHUNK)):
-        yield chunk
+def _count(execute: Execute, table: str, name: str) -> int:
+    return int(execute(f"SELECT count(*) FROM {table} WHERE peer = ?", (name,)).fetchone()[0])

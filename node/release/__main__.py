@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import click
 
+from node import plain
 from node.release import keys as keyrings
 from node.release.errors import Finding, ReleaseError
 from node.release.keys import moment
@@ -38,10 +39,10 @@ def verify_tag_command(version: str, keys: Path, remote: str | None) -> None:
     if isinstance(found, list):
         _refuse(found)
     tag, signer = found.tag, found.signer
-    click.echo(f"{tag.name} is tag {tag.id} of commit {tag.target}")
-    click.echo(f"signed by {signer.owner} ({signer.fingerprint}) on {moment(tag.when)}")
+    _say(f"{tag.name} is tag {tag.id} of commit {tag.target}")
+    _say(f"signed by {signer.owner} ({signer.fingerprint}) on {moment(tag.when)}")
     for note in found.notes:
-        click.echo(note)
+        _say(note)
 
 
 @main.command("reproduce")
@@ -50,16 +51,16 @@ def reproduce_command(commit: str) -> None:
     """Build a commit three times in different circumstances, and compare. Exit code 1 where anything differs."""
     repository = Repository(_ROOT)
     if repository.dirt():
-        click.echo("note: what is not committed is not built", err=True)
+        _say("note: what is not committed is not built", err=True)
     found = reproduce(repository, repository.line("rev-parse", f"{commit}^{{commit}}"))
-    click.echo(f"commit {found.commit}")
+    _say(f"commit {found.commit}")
     for one, digests in found.builds:
-        click.echo(str(one))
+        _say(str(one))
         for name, digest in digests.items():
-            click.echo(f"  {digest}  {name}")
+            _say(f"  {digest}  {name}")
     if found.findings:
         _refuse(found.findings)
-    click.echo("identical")
+    _say("identical")
 
 
 @main.command("release")
@@ -76,15 +77,20 @@ def release_command(version: str, keys: Path, remote: str | None, key: Path, out
     if isinstance(made, list):
         _refuse(made)
     for name, digest in made.digests.items():
-        click.echo(f"{digest}  {name}")
-    click.echo(f"{made.folder}: {'made and verified' if made.is_new else 'was there, and is the same'}")
+        _say(f"{digest}  {name}")
+    _say(f"{made.folder}: {'made and verified' if made.is_new else 'was there, and is the same'}")
     tag = made.verified.tag
-    click.echo(f"for {keys / keyrings.LEDGER}: {version} {tag.id} {tag.target}")
+    _say(f"for {keys / keyrings.LEDGER}: {version} {tag.id} {tag.target}")
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """A line: what tags, archives and files are called was chosen by others."""
+    click.echo(plain.line(text), err=err)
 
 
 def _refuse(findings: Sequence[Finding]) -> NoReturn:
     for one in findings:
-        click.echo(f"refused: {one}", err=True)
+        _say(f"refused: {one}", err=True)
     sys.exit(1)
 
 
@@ -92,5 +98,5 @@ if __name__ == "__main__":
     try:
         main()
     except ReleaseError as error:
-        click.echo(f"not done: {error}", err=True)
+        _say(f"not done: {error}", err=True)
         sys.exit(2)

@@ -5,9 +5,11 @@ OSV publishes them for each ecosystem. `serve` answers the queries of OSV's API 
 which asks is the same as online. Format: OSV schema 1.x.
 """
 
+import io
 import json
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +18,21 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from node.release import bounded
+from node.release.errors import Unfit
 from node.release.locks import ReleaseError, normalised
 
 ECOSYSTEM = "PyPI"
 MAX_QUERY = 1 << 16
+MAX_FILE = 64 << 20
+"""Bytes of the file as it lies there."""
+MAX_RECORDS = 100_000
+MAX_RECORD, MAX_UNPACKED = 4 << 20, 512 << 20
+"""Bytes of one record of an archive, and of all that are read from it. Those of the whole ecosystem have a fifth."""
+MAX_VALUES, MAX_DEPTH = 5_000_000, 64
+"""Of all JSON in the file."""
+LONGEST = 30
+"""Seconds that a query may take to arrive."""
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -31,8 +44,8 @@ def load(path: Path) -> Records:
     in which nothing can be found is no audit.
     """
     try:
-        records = [record for text in _texts(path) for record in _records(json.loads(text))]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        records = [record for text in _texts(path) for record in _records(bounded.parsed(text, MAX_VALUES, MAX_DEPTH))]
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ReleaseError(f"{path.name} holds no advisories ({error}): expected OSV records, JSON or ZIP") from error
     for record in records:
         if fault := _fault(record):
@@ -86,13 +99,22 @@ def _in_range(events: Sequence[Mapping[str, str]], version: Version) -> bool:
 
 
 def _texts(path: Path) -> Iterator[bytes]:
-    if not zipfile.is_zipfile(path):
-        yield path.read_bytes()
+    text = bounded.data(path, MAX_FILE)
+    if not text.startswith(b"PK"):
+        yield text
         return
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".json"):
-                yield archive.read(name)
+    left = MAX_UNPACKED
+    with zipfile.ZipFile(io.BytesIO(text)) as archive:
+        entries = [one for one in archive.infolist() if one.filename.endswith(".json")]
+        if len(entries) > MAX_RECORDS:
+            raise Unfit(f"{len(entries)} records, at most {MAX_RECORDS} are read")
+        for entry in entries:
+            with archive.open(entry) as file:  # what it says of its own size is not believed
+                record = file.read(min(MAX_RECORD, left) + 1)
+            left -= len(record)
+            if len(record) > MAX_RECORD or left < 0:
+                raise Unfit(f"more than {MAX_RECORD} bytes in {entry.filename[:80]!r}, or {MAX_UNPACKED} in all")
+            yield record
 
 
 def _records(document: Any) -> list[Any]:
@@ -125,10 +147,20 @@ def serve(records: Records) -> Iterator[str]:
     """OSV's query on loopback while the context lasts; yields its URL."""
 
     class Answer(BaseHTTPRequestHandler):
+        timeout = LONGEST
+
         def do_POST(self) -> None:
-            length = min(int(self.headers.get("Content-Length", 0)), MAX_QUERY)
-            asked = json.loads(self.rfile.read(length))
-            found = matching(records, normalised(asked["package"]["name"]), asked["version"])
+            said = self.headers.get("Content-Length", "")
+            if not (said.isascii() and said.isdigit() and len(said) < 8 and int(said) <= MAX_QUERY):
+                self.send_error(413)
+                return
+            try:
+                asked = bounded.parsed(self.rfile.read(int(said)))
+                name, version = normalised(asked["package"]["name"]), str(asked["version"])
+            except (ValueError, TypeError, KeyError):
+                self.send_error(400)
+                return
+            found = matching(records, name, version)
             body = json.dumps({"vulns": found} if found else {}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")

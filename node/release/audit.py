@@ -5,7 +5,6 @@ Run `python -m node.release.audit [--advisories FILE]` (`make audit`). Exit code
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from node.release import advisories
+from node.release import advisories, bounded
+from node.release.errors import shown
 from node.release.locks import ReleaseError, normalised, parse
 
 LOCKS = ("requirements.lock", "build.lock", "requirements-dev.lock")
@@ -27,6 +27,8 @@ LONGEST = timedelta(days=180)
 """How far ahead a finding may be accepted."""
 CANARY = ("jinja2", "2.10")
 """Known to have advisories: a source that finds none for it has not looked."""
+MAX_VALUES = 1_000_000
+"""Of the report, which repeats what the source says."""
 CLEAN, FOUND, NOT_RUN = 0, 1, 2
 
 
@@ -100,7 +102,7 @@ def judged(found: Sequence[Finding], accepted: Sequence[Acceptance], today: date
 def read(report: str, asked: Mapping[str, str]) -> list[Finding]:
     """The findings of pip-audit's report. Raises ReleaseError unless it has looked at every pin, in its version."""
     try:
-        dependencies: list[Mapping[str, Any]] = json.loads(report)["dependencies"]
+        dependencies: list[Mapping[str, Any]] = bounded.parsed(report.encode(), MAX_VALUES)["dependencies"]
     except (ValueError, KeyError, TypeError) as error:
         raise ReleaseError("pip-audit gave no report") from error
     looked = {normalised(one["name"]): one["version"] for one in dependencies if "skip_reason" not in one}
@@ -170,13 +172,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         failing, said, count = audit(Path(), chosen.advisories, datetime.now(UTC).date())
     except (ReleaseError, OSError) as error:
-        print(f"audit NOT RUN: {error}", file=sys.stderr)
+        print(f"audit NOT RUN: {shown(str(error))}", file=sys.stderr)
         print(
             "Run it where the source can be reached, or give OSV records: make audit ADVISORIES=FILE", file=sys.stderr
         )
         return NOT_RUN
     for line in (*said, *failing):
-        print(line)
+        print(shown(line))
     print(f"audit: {count} pins of {len(LOCKS)} locks looked at, {len(failing)} to deal with")
     return FOUND if failing else CLEAN
 

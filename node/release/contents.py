@@ -1,8 +1,6 @@
 """Inside the artefacts: do wheel, sdist and SBOM say that they are this version, and agree with each other?"""
 
 import hashlib
-import io
-import json
 import tarfile
 import zipfile
 import zlib
@@ -10,22 +8,30 @@ from collections.abc import Mapping
 from email.parser import BytesParser
 from typing import Any
 
+from node.release import bounded, unpacked
 from node.release.errors import Finding, ReleaseError
 from node.release.folder import Names
 from node.release.locks import normalised, parse
 from node.release.materials import LOCKS, RUNTIME
 
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, KeyError)
+_BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, KeyError, NotImplementedError,
+)  # fmt: skip
 _SPECS = ("1.6", "1.7")
 NAME = "ai-memory"
+MAX_METADATA = 1 << 18
+MAX_LOCK = 1 << 20
+MAX_SBOM = 2 << 20
+"""Bytes; those of today have 15, 180 and 160 KB."""
 
 
 def locks(names: Names, sdist: bytes) -> dict[str, bytes] | Finding:
     """The lock files of an sdist; a finding where it is not the sdist of this version."""
     root = names.sdist.removesuffix(".tar.gz")
     try:
-        with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
-            found = {name: _member(archive, f"{root}/{name}") for name in (*LOCKS, "PKG-INFO")}
+        limits = {f"{root}/PKG-INFO": MAX_METADATA, **{f"{root}/{name}": MAX_LOCK for name in LOCKS}}
+        members = unpacked.sdist(sdist, lambda name: limits.get(name, 0))
+        found = {name: members[f"{root}/{name}"] for name in (*LOCKS, "PKG-INFO")}
     except _BROKEN as error:
         return Finding(names.sdist, f"cannot be read: {error}")
     if fault := _metadata(names, found.pop("PKG-INFO")):
@@ -37,13 +43,15 @@ def embedded(names: Names, wheel: bytes) -> bytes | Finding:
     """The SBOM inside a wheel (PEP 770); a finding where it is not the wheel of this version, or has not just one."""
     info = f"{names.wheel.removesuffix('-py3-none-any.whl')}.dist-info"
     try:
-        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-            if fault := _metadata(names, archive.read(f"{info}/METADATA")):
-                return Finding(names.wheel, fault)
-            inside = [name for name in archive.namelist() if name.startswith(f"{info}/sboms/")]
-            if len(inside) != 1:
-                return Finding(names.wheel, f"one SBOM expected in {info}/sboms, found {len(inside)}")
-            return archive.read(inside[0])
+        limits = {f"{info}/METADATA": MAX_METADATA}
+        members = unpacked.wheel(
+            wheel, lambda name: MAX_SBOM if name.startswith(f"{info}/sboms/") else limits.get(name, 0)
+        )
+        if fault := _metadata(names, members.pop(f"{info}/METADATA")):
+            return Finding(names.wheel, fault)
+        if len(members) != 1:
+            return Finding(names.wheel, f"one SBOM expected in {info}/sboms, found {len(members)}")
+        return members.popitem()[1]
     except _BROKEN as error:
         return Finding(names.wheel, f"cannot be read: {error}")
 
@@ -56,7 +64,7 @@ def sbom_faults(names: Names, sbom: bytes, inside: bytes | None, lock: bytes | N
     if inside is not None and inside != sbom:
         return [Finding(names.sbom, f"is not the SBOM that the wheel {names.wheel} holds")]
     try:
-        told = json.loads(sbom)
+        told = bounded.parsed(sbom)
         subject = told["metadata"]["component"]
         facts: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
             ("bomFormat", told["bomFormat"], ("CycloneDX",)),
@@ -100,10 +108,3 @@ def _metadata(names: Names, text: bytes) -> str | None:
     if (found["Name"], found["Version"]) != (NAME, names.version):
         return f"is {found['Name']} {found['Version']}, expected {NAME} {names.version}"
     return None
-
-
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
-    file = archive.extractfile(name)
-    if file is None:
-        raise tarfile.TarError(f"{name} is no file")
-    return file.read()

@@ -7,6 +7,7 @@ import json
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from node.release import bounded
 from node.release.errors import Finding
 from node.release.keys import Builder, Keyring, keyid
 
@@ -32,7 +33,7 @@ def seal(payload: bytes, key: Ed25519PrivateKey) -> bytes:
 def unseal(about: str, text: bytes, keyring: Keyring) -> tuple[bytes, Builder] | Finding:
     """The payload, and whose key vouches for it; `about` names the envelope in a finding."""
     try:
-        envelope = json.loads(text)
+        envelope = bounded.parsed(text)
         payload, kind = base64.b64decode(envelope["payload"], validate=True), envelope["payloadType"]
         ((key_id, signature),) = [
             (one["keyid"], base64.b64decode(one["sig"], validate=True)) for one in envelope["signatures"]

@@ -12,6 +12,8 @@ from node.release.provenance import Origin
 
 SUMS, SIGNATURE, MANIFEST = "SHA256SUMS", "SHA256SUMS.sig", "release.json"
 PROVENANCE = ".intoto.json"
+MAX_FILES = 64
+"""Entries of a release's folder that are looked at; it has 11."""
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?")
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 
@@ -53,6 +55,14 @@ class Names:
         proofs = (name + PROVENANCE for name in self.artefacts)
         return tuple(sorted((*self.artefacts, *proofs, self.tag, self.commit, MANIFEST)))
 
+    def limit(self, name: str) -> int:
+        """How many bytes the file of this name may have: several times those of a release of today."""
+        if name in (self.wheel, self.sdist):
+            return 16 << 20
+        if name == self.sbom:
+            return 2 << 20
+        return 1 << 20 if name.endswith(PROVENANCE) else 1 << 16
+
     @property
     def all(self) -> frozenset[str]:
         return frozenset((*self.summed, SUMS, SIGNATURE))
@@ -84,7 +94,7 @@ def listed(text: bytes) -> dict[str, str] | Finding:
         match = _LINE.fullmatch(line)
         if match is None or match[2] in found:
             return Finding(
-                SUMS, f"line {number} is {line!r}, expected a SHA-256, two spaces and a name, each name once"
+                SUMS, f"line {number} is {line[:80]!r}, expected a SHA-256, two spaces and a name, each name once"
             )
         found[match[2]] = match[1]
     return found

@@ -16,12 +16,14 @@ from typing import Any
 
 from packaging.markers import Marker
 
+from node.release import bounded
 from node.release import linked as probe
 from node.release.inventory import BUILD, RUNTIME
 from node.release.locks import ReleaseError, normalised
 from node.release.sbom import bill
 
 PACKAGE = "pkg:pypi/"
+MAX_SBOM = 16 << 20
 
 
 def differences(
@@ -102,7 +104,7 @@ def main() -> int:
     parser.add_argument("--sbom", type=Path, metavar="FILE", help="another bill than that of this tree")
     chosen = parser.parse_args()
     try:
-        document = json.loads(chosen.sbom.read_bytes() if chosen.sbom else bill(Path()))
+        document = bounded.parsed(bounded.data(chosen.sbom, MAX_SBOM) if chosen.sbom else bill(Path()))
         with tempfile.TemporaryDirectory(prefix="sbom-check-") as folder:
             installed, linked = inspect(fresh(Path(folder) / "env", Path()))
         found = differences(document, installed, linked)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.release.errors import Finding, ReleaseError
+from node.release import bounded
+from node.release.errors import Finding, ReleaseError, Unfit
 from node.release.keys import Signer, moment
 
 _OPTIONS = (
@@ -24,6 +25,8 @@ _REFUSALS = {
     "NO_PUBKEY": "signed by a stranger: no key of the keyring made the signature",
     "NODATA": "its signature cannot be read",
 }
+_LONGEST = 60
+"""Seconds that gpg may take for any one thing."""
 """What gpg says, in the order in which it is looked for, and what we say of it."""
 
 
@@ -49,10 +52,14 @@ def verify(about: str, payload: bytes, armor: bytes, signers: Sequence[Signer]) 
 
     Raises ReleaseError where gpg is not there, or a key file does not hold the key that the table says.
     """
+    try:
+        packet = bounded.signature(armor)
+    except Unfit as error:
+        return Finding(about, f"its signature {error}")
     with _home(signers) as run:
-        text, signature = run.folder / "text", run.folder / "text.asc"
+        text, signature = run.folder / "text", run.folder / "text.sig"
         text.write_bytes(payload)
-        signature.write_bytes(armor)
+        signature.write_bytes(packet)  # and not the armor, in which gpg might find something else
         status = run("--status-fd", "1", "--verify", str(signature), str(text)).stdout
         return judged(about, status, lives(run("--with-colons", "--list-keys").stdout))
 
@@ -105,9 +112,13 @@ class _Gpg:
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {"GNUPGHOME": str(self.folder), "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-        return subprocess.run(
-            [self.program, *_OPTIONS, *arguments], env=environment, capture_output=True, text=True, errors="replace"
-        )
+        command = [self.program, *_OPTIONS, *arguments]
+        try:
+            return subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", timeout=_LONGEST
+            )
+        except subprocess.TimeoutExpired:
+            raise ReleaseError(f"gpg has not answered within {_LONGEST} s, so the signature was not checked") from None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from node.release import bounded
 from node.release.errors import Finding
 from node.release.keys import Builder, moment
 
@@ -75,7 +76,7 @@ def judged(
     `about` names the provenance; a digest that differs is a finding about the artefact.
     """
     try:
-        found = json.loads(payload)
+        found = bounded.parsed(payload)
         (subject,) = found["subject"]
         build, run = found["predicate"]["buildDefinition"], found["predicate"]["runDetails"]
         materials = build["resolvedDependencies"]

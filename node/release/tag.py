@@ -10,6 +10,8 @@ from node.release.keys import Keyring, Signer, moment
 from node.release.openpgp import Signature
 
 PREFIX: Final = "v"
+MAX_TEXT: Final = 1 << 16
+"""Bytes of a tag's or a commit's text."""
 _BEGIN = re.compile(rb"^-----BEGIN [A-Z ]+-----$", re.MULTILINE)
 _ARMOR = re.compile(
     rb"-----BEGIN PGP SIGNATURE-----\n[\x20-\x7e\n]*?\n-----END PGP SIGNATURE-----\n*",
@@ -48,6 +50,8 @@ def object_id(kind: str, body: bytes, like: str) -> str:
 
 def read(name: str, body: bytes) -> Tag | Finding:
     """An annotated tag with an OpenPGP signature; the reason where it is no such thing."""
+    if len(body) > MAX_TEXT:
+        return Finding(name, f"has {len(body)} bytes, expected at most {MAX_TEXT}: say less in it, and sign it anew")
     head = _HEAD.match(body)
     if head is None:
         return Finding(
@@ -67,8 +71,8 @@ def read(name: str, body: bytes) -> Tag | Finding:
 
 
 def commit_time(body: bytes) -> int | None:
-    """When a commit was made, by its committer's clock; None where this is not the text of a commit."""
-    found = _COMMIT.match(body)
+    """When a commit was made, by its committer's clock; None where this is not the text of one."""
+    found = _COMMIT.match(body) if len(body) <= MAX_TEXT else None
     return int(found[2]) if found else None
 
 

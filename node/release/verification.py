@@ -1,15 +1,29 @@
 """Is a downloaded release what its tag's signer and its builder vouch for? Offline, all findings at once."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.release import contents, dsse, openpgp, provenance, tag
-from node.release.errors import Finding, ReleaseError
-from node.release.folder import MANIFEST, PROVENANCE, SIGNATURE, SUMS, Names, complete, listed, manifest, version_of
+from node.release import bounded, contents, dsse, openpgp, provenance, tag
+from node.release.errors import Finding, ReleaseError, Unfit, shown
+from node.release.folder import (
+    MANIFEST,
+    MAX_FILES,
+    PROVENANCE,
+    SIGNATURE,
+    SUMS,
+    Names,
+    complete,
+    listed,
+    manifest,
+    version_of,
+)
 from node.release.keys import Builder, Keyring, Signer
+from node.release.materials import RUNTIME
 from node.release.provenance import Origin
+
+_MOST = 50
+"""Findings of one report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,79 +37,126 @@ class Report:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What the artefacts hold: the wheel's SBOM, None where none can be read, and the sdist's lock files."""
+
+    sbom: bytes | None
+    locks: Mapping[str, bytes]
+
+
 def verify(folder: Path, keyring: Keyring) -> Report:
     """Check every file of a release against the keyring.
 
-    A file that was found changed is not looked into, so that its contents blame no other file. Raises ReleaseError
-    where the check itself cannot be made: no gpg, no keyring, no folder.
+    First who vouches for it: the signature over the list of digests, then each file's digest. What nobody vouches for
+    is not looked into, so a stranger's archive is never unpacked; what was found changed is not either, so that its
+    contents blame no other file. Raises ReleaseError where the check itself cannot be made: no gpg, no keyring, no
+    folder.
     """
     if not (keyring.signers and keyring.builders and keyring.repository):
         raise ReleaseError(
             f"the keyring {keyring.folder} has no repository, no signer or no builder, so nothing can be"
             " verified with it; name another: --keys DIR"
         )
-    files, findings = _read(folder)
-    version = version_of(frozenset(files))
+    there, findings = _there(folder)
+    version = version_of(there)
     if isinstance(version, Finding):
-        return Report(None, None, None, None, (*findings, version))
+        return _report(None, None, None, None, [*findings, version])
     names = Names(version)
     strange = {one.about for one in findings}
-    findings += [one for one in complete(frozenset(files), names) if one.about not in strange]
-    vouching, told = _sums(files, names, keyring)
+    findings += [one for one in complete(there, names) if one.about not in strange]
+    vouching, digests, told = _sums(folder, there, names, keyring)
     findings += told
-    changed = {one.about for one in findings}
-    sound = {name: data for name, data in files.items() if name not in changed}
+    if vouching is None:
+        return _report(version, None, None, None, findings)
+    sound, told = _unchanged(folder, there & digests.keys(), names, digests)
+    findings += told
     origin, signer, told = _tag(sound, names, keyring)
     findings += told
-    if origin is not None:
-        if vouching is not None and (fault := vouching.span.fault(origin.tagged)):
-            findings.append(Finding(SIGNATURE, f"made with the key of {vouching.id}, {fault}"))
-        builder, told = _origins(sound, names, keyring, origin)
-        findings += told
-        if builder is not None and MANIFEST in sound and all(name in sound for name in names.artefacts):
-            expected = manifest(origin, builder.id, {name: sound[name] for name in names.artefacts})
-            if sound[MANIFEST] != expected:
-                findings.append(Finding(MANIFEST, "does not say what tag, provenance and artefacts say"))
-    findings += _contents(sound, names)
-    return Report(version, origin, signer, vouching, tuple(dict.fromkeys(findings)))
+    if origin is None:
+        return _report(version, None, None, vouching, findings)
+    if fault := vouching.span.fault(origin.tagged):
+        findings.append(Finding(SIGNATURE, f"made with the key of {vouching.id}, {fault}"))
+        return _report(version, origin, signer, vouching, findings)
+    inside, told = _inside(sound, names)
+    findings += told
+    builder, told = _origins(sound, names, keyring, origin, digests, inside)
+    findings += told
+    if builder is not None and MANIFEST in sound and all(name in sound for name in names.artefacts):
+        expected = manifest(origin, builder.id, {name: sound[name] for name in names.artefacts})
+        if sound[MANIFEST] != expected:
+            findings.append(Finding(MANIFEST, "does not say what tag, provenance and artefacts say"))
+    if names.sbom in sound:
+        findings += contents.sbom_faults(names, sound[names.sbom], inside.sbom, inside.locks.get(RUNTIME))
+    return _report(version, origin, signer, vouching, findings)
 
 
-def _read(folder: Path) -> tuple[dict[str, bytes], list[Finding]]:
-    """The plain files by name, and what else lies there."""
+def _report(
+    version: str | None, origin: Origin | None, signer: Signer | None, builder: Builder | None, found: list[Finding]
+) -> Report:
+    """Bounded: there can be a finding for each line of a long file. Nothing passes that nobody vouches for."""
+    findings = list(dict.fromkeys(Finding(shown(one.about), shown(one.text)) for one in found))
+    if not findings and not (origin and signer and builder):
+        findings.append(Finding(SUMS, "or the tag is missing: nobody vouches for this release"))
+    more = len(findings) - _MOST
+    if more > 0:
+        findings[_MOST:] = [Finding("release", f"{more} more findings")]
+    return Report(version, origin, signer, builder, tuple(findings))
+
+
+def _there(folder: Path) -> tuple[frozenset[str], list[Finding]]:
+    """The names of the plain files, and what else lies there."""
     if not folder.is_dir():
         raise ReleaseError(f"{folder} is no folder; expected the folder of a release")
-    files, findings = {}, []
-    for path in sorted(folder.iterdir()):
-        if _plain(path):
-            files[path.name] = path.read_bytes()
-        else:
-            findings.append(Finding(path.name, "is no plain file, and does not belong to the release"))
-    return files, findings
+    try:
+        plain, strange = bounded.names(folder, MAX_FILES)
+    except Unfit as error:
+        return frozenset(), [Finding("release", str(error))]
+    text = "is no plain file, and does not belong to the release"
+    return frozenset(plain), [Finding(name, text) for name in strange]
 
 
-def _plain(path: Path) -> bool:
-    """A link could be another file tomorrow."""
-    return path.is_file() and not path.is_symlink()
-
-
-def _sums(files: Mapping[str, bytes], names: Names, keyring: Keyring) -> tuple[Builder | None, list[Finding]]:
-    """Who signed the list of digests, and which files are not what it says."""
-    if SUMS not in files or SIGNATURE not in files:
-        return None, []
+def _sums(
+    folder: Path, there: frozenset[str], names: Names, keyring: Keyring
+) -> tuple[Builder | None, Mapping[str, str], list[Finding]]:
+    """Who signed the list of digests, and what it says: SHA-256 by name. Nobody where it says something else."""
+    if SUMS not in there or SIGNATURE not in there:
+        return None, {}, []
+    files: dict[str, bytes] = {}
+    for name in (SUMS, SIGNATURE):
+        try:
+            files[name] = bounded.data(folder / name, names.limit(name))
+        except Unfit as error:
+            return None, {}, [Finding(name, str(error))]
     builder = next((one for one in keyring.builders if dsse.genuine(one, files[SIGNATURE], files[SUMS])), None)
     if builder is None:
         text = "do not belong together under any builder's key of the keyring: one was changed, or a stranger signed"
-        return None, [Finding(SUMS, f"and {SIGNATURE} {text}"), Finding(SIGNATURE, f"and {SUMS} {text}")]
+        return None, {}, [Finding(SUMS, f"and {SIGNATURE} {text}"), Finding(SIGNATURE, f"and {SUMS} {text}")]
     table = listed(files[SUMS])
     if isinstance(table, Finding):
-        return builder, [table]
+        return None, {}, [table]
     if tuple(sorted(table)) != names.summed:
-        return builder, [Finding(SUMS, f"lists {', '.join(sorted(table))}; expected {', '.join(names.summed)}")]
-    findings = []
-    for name, expected in table.items():
-        if name in files and (found := hashlib.sha256(files[name]).hexdigest()) != expected:
-            findings.append(Finding(name, f"was changed: its SHA-256 is {found}, {SUMS} says {expected}"))
-    return builder, findings
+        return None, {}, [Finding(SUMS, f"lists {', '.join(sorted(table))}; expected {', '.join(names.summed)}")]
+    return builder, table, []
+
+
+def _unchanged(
+    folder: Path, there: Iterable[str], names: Names, digests: Mapping[str, str]
+) -> tuple[dict[str, bytes], list[Finding]]:
+    """The files that are what the list of digests says. Each is read once without being kept, however long it is."""
+    files: dict[str, bytes] = {}
+    findings: list[Finding] = []
+    for name in sorted(there):
+        path, limit = folder / name, names.limit(name)
+        try:
+            if (found := bounded.digest(path, limit)) != digests[name]:
+                text = f"was changed: its SHA-256 is {found}, {SUMS} says {digests[name]}"
+                findings.append(Finding(name, text))
+            else:
+                files[name] = bounded.data(path, limit, found)
+        except Unfit as error:
+            findings.append(Finding(name, str(error)))
+    return files, findings
 
 
 def _tag(
@@ -126,11 +187,15 @@ def _tag(
 
 
 def _origins(
-    files: Mapping[str, bytes], names: Names, keyring: Keyring, origin: Origin
+    files: Mapping[str, bytes],
+    names: Names,
+    keyring: Keyring,
+    origin: Origin,
+    digests: Mapping[str, str],
+    inside: Inside,
 ) -> tuple[Builder | None, list[Finding]]:
     """Each artefact's provenance; and who built, where all say the same."""
-    found = contents.locks(names, files[names.sdist]) if names.sdist in files else {}
-    digests = {} if isinstance(found, Finding) else contents.digests(found)
+    locks = contents.digests(inside.locks)
     builders: dict[str, Builder] = {}
     findings: list[Finding] = []
     for name in names.artefacts:
@@ -143,28 +208,25 @@ def _origins(
             continue
         payload, builder = opened
         builders[builder.keyid] = builder
-        sha256 = hashlib.sha256(files[name]).hexdigest()
-        findings += provenance.judged(about, payload, builder, origin, name, sha256, digests)
+        findings += provenance.judged(about, payload, builder, origin, name, digests[name], locks)
     return (next(iter(builders.values())) if len(builders) == 1 else None), findings
 
 
-def _contents(files: Mapping[str, bytes], names: Names) -> list[Finding]:
-    """Whether the artefacts agree with their names and with each other."""
+def _inside(files: Mapping[str, bytes], names: Names) -> tuple[Inside, list[Finding]]:
+    """The artefacts, each unpacked once."""
     findings: list[Finding] = []
-    inside: bytes | None = None
-    lock: bytes | None = None
+    sbom: bytes | None = None
+    locks: Mapping[str, bytes] = {}
     if names.wheel in files:
         held = contents.embedded(names, files[names.wheel])
         if isinstance(held, Finding):
             findings.append(held)
         else:
-            inside = held
+            sbom = held
     if names.sdist in files:
         found = contents.locks(names, files[names.sdist])
         if isinstance(found, Finding):
             findings.append(found)
         else:
-            lock = found["requirements.lock"]
-    if names.sbom in files:
-        findings += contents.sbom_faults(names, files[names.sbom], inside, lock)
-    return findings
+            locks = found
+    return Inside(sbom, locks), findings

@@ -1,29 +1,88 @@
 """Backups: whole, consistent, and as encrypted as the store, under the same passphrase."""
 
+import os
 from pathlib import Path
 
-from node.store.connection import DatabaseError, connect, explained
-from node.store.errors import StoreError, StoreMissing
+from node.files import publish, refuse_existing, sync_file, workshop
+from node.store import lock, restore
+from node.store.connection import FAULTS, Connection, connect, explained
+from node.store.errors import StoreError, StoreReadOnly, StoreReplaced
+from node.store.file import SUFFIXES as SIDES
+from node.store.file import beside
 from node.store.key import derive, salt_of
+from node.store.making import require
+from tls.ownership import advice
 
 
 def back_up(path: Path, passphrase: str, target: Path) -> int:
     """Write a compact encrypted copy of the store at `path` to `target`, which must not exist. Returns its bytes.
 
     `VACUUM INTO` reads one state of the store and keeps key and salt, so the copy opens with the same passphrase. A
-    node that runs on the store goes on meanwhile, writes included. Raises StoreError.
+    node that runs on the store goes on meanwhile, writes included. The copy gets its name once all of it is on disk.
+    Raises StoreError.
     """
-    if not path.exists():
-        raise StoreMissing(f"there is no store at {path}.", "Name the right --home.")
-    if target.exists():
-        raise StoreError(f"{target} exists already.", "Name a new file: a backup never overwrites.")
-    reading = connect(path, derive(passphrase, salt_of(path)), writer=False)
     try:
-        reading.execute("VACUUM INTO ?", (str(target),))
-    except DatabaseError as error:
-        target.unlink(missing_ok=True)
-        raise explained(error, target) from None
-    finally:
+        _require_text(target)
+        restore.settle(path)
+        require(path)
+        _refuse(path, target)
+        with workshop(target) as folder:
+            scratch = folder / "backup.db"
+            scratch.touch(0o600)
+            _copy(path, passphrase, scratch)
+            sync_file(scratch)
+            size = scratch.stat().st_size
+            publish(scratch, target)
+            return size
+    except FileExistsError:
+        raise StoreError(f"{target} exists already.", "Name a new file: a backup never overwrites.") from None
+    except OSError as error:
+        do = advice(error, target) or "Name a file in a folder that exists and can be written"
+        raise StoreReadOnly(f"{target} cannot be written: {error.strerror}.", f"{do[0].upper()}{do[1:]}.") from None
+
+
+def _require_text(target: Path) -> None:
+    """Raises StoreError for a path that SQLite cannot be told: it takes UTF-8 alone, a file system takes any bytes."""
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        raise StoreError(
+            f"{str(target)!a} is not UTF-8 text.", "Name a file whose whole path is UTF-8, and move it afterwards."
+        ) from None
+
+
+def _copy(path: Path, passphrase: str, scratch: Path) -> None:
+    try:
+        reading = _opened(path, passphrase)
+        try:
+            reading.execute("VACUUM INTO ?", (str(scratch),))
+        finally:
+            reading.close()
+    except FAULTS as error:
+        raise explained(error, scratch.parent.parent) from None
+
+
+def _opened(path: Path, passphrase: str) -> Connection:
+    """A connection to the store, and to no mixture: a restore may put another one there at this very moment."""
+    before = path.stat()
+    reading = connect(path, derive(passphrase, salt_of(path)), writer=False)
+    after = path.stat()
+    if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino):
         reading.close()
-    target.chmod(0o600)
-    return target.stat().st_size
+        raise StoreReplaced(f"{path} was exchanged for another at this moment.", "Run the command again.")
+    return reading
+
+
+def _refuse(path: Path, target: Path) -> None:
+    """Raises StoreError, or FileExistsError, for a target that something is at, or that belongs to a store."""
+    refuse_existing(target)
+    real, place = Path(os.path.realpath(path)), Path(os.path.realpath(target.parent)) / target.name
+    own = {beside(real, side) for side in SIDES} | {restore.ready(real), lock.path_of(real), lock.path_of(path)}
+    if place in own:
+        raise StoreError(f"{target} is a file of the running store.", "Name a file of another name.")
+    for side in SIDES:
+        if os.path.lexists(beside(target, side)):
+            raise StoreError(
+                f"{beside(target, side)} lies there already: it would be taken for a part of the backup.",
+                "Name another file, or move it away.",
+            )

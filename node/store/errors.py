@@ -1,5 +1,8 @@
 """What can be wrong with a store, each told apart, each with what to do next. Nothing here is ever sent to a peer."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class StoreError(Exception):
     """Base of the store's errors. `next_step` tells the operator what to do."""
@@ -32,9 +35,18 @@ class StoreMissing(StoreError):
 class StoreLocked(StoreError):
     """Another process owns the store."""
 
+    def __init__(self, message: str, next_step: str, holder: str = "another program") -> None:
+        super().__init__(message, next_step)
+        self.holder = holder
+        """What has it: `lock.NODE`, `lock.COMMAND`, or another program."""
+
 
 class StoreTooNew(StoreError):
     """The store was written by a later version of this program."""
+
+
+class StoreTooOld(StoreError):
+    """The store was written before the first release."""
 
 
 class StoreFull(StoreError):
@@ -47,3 +59,12 @@ class StoreReplaced(StoreError):
 
 class StoreReadOnly(StoreError):
     """The store cannot be written; nothing was."""
+
+
+class PartlyStored(StoreError):
+    """A request of several transactions failed in a later one: what came before it is on disk. `told` says which."""
+
+    def __init__(self, cause: StoreError, stored: int, count: int, told: Mapping[str, Any]) -> None:
+        super().__init__(f"{stored} of {count} were stored, and the others were not:", str(cause))
+        self.next_step = cause.next_step
+        self.cause, self.stored, self.count, self.told = cause, stored, count, told

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.store.errors import Damaged, NotADatabase, NotEncrypted
+from node.store.file import StoreFile, beside, size_of
 
 ROUNDS = 256_000
 SALT_BYTES = 16
@@ -38,33 +39,32 @@ def derive(passphrase: str, salt: bytes) -> Key:
 def salt_of(path: Path) -> bytes:
     """The salt of an existing store, or a fresh one where there is no file yet.
 
-    Raises NotEncrypted, NotADatabase or Damaged where the file cannot be a store, whatever the passphrase.
+    Raises NotEncrypted, NotADatabase or Damaged where the file cannot be a store, whatever the passphrase. A file that
+    is no whole number of pages may be one: what it lacks can be in its log (soundness.py).
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(64)
-        size = path.stat().st_size
+        with StoreFile(path) as file:
+            head, size = file.head(64), file.size
     except FileNotFoundError:
         return secrets.token_bytes(SALT_BYTES)
+    has_log = size_of(beside(path, "-wal")) > 0
     if head.startswith(PLAIN_HEADER):
         raise NotEncrypted(
             f"{path} is a plain, unencrypted SQLite database.",
             "Name another file for the store, or import that one.",
         )
     if size == 0:
-        # SQLite would take an emptied store for a new one and hide the loss.
-        raise Damaged(f"{path} is empty (0 bytes).", "Restore it from a backup, or remove it to begin a new store.")
-    if size < PAGE_BYTES:
+        # SQLite would take an emptied store for a new one, hide the loss, and throw its log away.
+        what = (
+            f"is empty (0 bytes), and there is a log beside it ({path.name}-wal)" if has_log else "is empty (0 bytes)"
+        )
+        raise Damaged(f"{path} {what}.", "Restore it from a backup, or move it away to begin a new store.")
+    if size < (SALT_BYTES if has_log else PAGE_BYTES):
         raise Damaged(
             f"{path} is cut short: {size} bytes, a store has at least {PAGE_BYTES}.", "Restore it from a backup."
         )
     if _looks_like_something_else(head):
         raise NotADatabase(f"{path} is not a database.", "Check the path of the store in the configuration.")
-    if size % PAGE_BYTES:
-        raise Damaged(
-            f"{path} is cut short or was appended to: {size} bytes, whole pages of {PAGE_BYTES} expected.",
-            "Restore it from a backup.",
-        )
     return head[:SALT_BYTES]
 
 

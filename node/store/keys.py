@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from node.store.connection import Connection, DatabaseError, connect, explained
+from node.store.connection import FAULTS, Connection, connect, explained
 from node.store.key import derive, salt_of
 from sync.attest import KeyPair
 
@@ -85,6 +85,11 @@ def load(connection: Connection) -> Keys:
         return _keys(execute)
 
 
+def known(execute: Execute) -> Keys:
+    """The keys of a store that cannot be written. It has a secret since it was made."""
+    return _keys(execute)
+
+
 def read(execute: Execute) -> list[Sealed]:
     """All sealed keys; of each agent's the last is the one that it signs with."""
     found = execute(f"SELECT {_COLUMNS} FROM agent_key ORDER BY number")
@@ -111,7 +116,7 @@ def beside(path: Path, passphrase: str) -> Iterator[tuple[Execute, Keys]]:
                 yield execute, _keys(execute)
         finally:
             connection.close()
-    except DatabaseError as error:
+    except FAULTS as error:
         raise explained(error, path) from None
 
 

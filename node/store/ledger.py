@@ -1,11 +1,11 @@
 """The write side of the store: `sync.ports.Ledger` over the writer's connection. Set-wise statements throughout.
 
-The small tables (position, lives, peers, givers) are held in memory too, as values that are replaced and never changed:
-so a snapshot costs nothing, and `restore` puts them back when a task of a group is rolled back.
+The small tables (position, lives, peers, certificates) are held in memory too, as values that are replaced and never
+changed: so a snapshot costs nothing, and `restore` puts them back when a task of a group is rolled back.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +13,17 @@ from node.store import rows
 from node.store.connection import Connection
 from node.store.locator import Locator, Run, id_key, links_beginning, rows_with
 from node.store.tail import Committed
+from sync import feed, givers
 from sync.ids import memory_id
-from sync.link import ends
 from sync.memory import Memory
 from sync.ports import Change, Giver, Kept, Life, PeerState, Position, Waiting
 from sync.record import load
-from sync.version import Key, Version
+from sync.version import LINK_SEPARATOR, Key, Version
 
-CHUNK = 500
-"""Keys or rows of one statement."""
 _NOWHERE = (None, 0)
+MOST_ALIASES = 64
+"""Memories with one title that a look-up by title reads: anybody who may write can make as many as it likes."""
+_WAITING = ", ".join(f"w.{column}" for column in rows.VERSION_COLUMNS.split(", "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Snapshot:
     """What the ledger held in memory at a savepoint."""
 
     committed: Committed
-    any_waiting: bool
+    waiting_bytes: Mapping[str, int]
     any_aliased: bool
     located: int
 
@@ -42,9 +43,10 @@ class SqlLedger:
         self._execute = connection.execute
         self.locator = Locator(connection)
         self._state = Committed(
-            read_position(self._execute), read_lives(self._execute), read_peers(self._execute), givers={}
-        )
-        self._any_waiting = self._exists("waiting")
+            read_position(self._execute), read_lives(self._execute), read_peers(self._execute),
+            read_certificates(self._execute),
+        )  # fmt: skip
+        self._waiting_bytes = read_waiting_bytes(self._execute)
         self._any_aliased = self._exists("memory INDEXED BY memory_alias WHERE aliased = 1")
         # What was read in this task, and where its rows lie: (number, versions beside the winner).
         self._read: dict[Key, list[Kept]] = {}
@@ -65,11 +67,11 @@ class SqlLedger:
         """A task begins: what the one before it read may have been changed since."""
         self._read.clear()
         self._places.clear()
-        return Snapshot(self._state, self._any_waiting, self._any_aliased, self.locator.mark())
+        return Snapshot(self._state, self._waiting_bytes, self._any_aliased, self.locator.mark())
 
     def restore(self, snapshot: Snapshot) -> None:
         self._state = snapshot.committed
-        self._any_waiting = snapshot.any_waiting
+        self._waiting_bytes = snapshot.waiting_bytes
         self._any_aliased = snapshot.any_aliased
         self.locator.undo(snapshot.located)
         self._read.clear()
@@ -107,6 +109,8 @@ class SqlLedger:
     def advance(self, position: Position) -> None:
         values = (position.number, position.head, position.digest.to_bytes(16, "big"))
         self._execute("INSERT INTO head VALUES(?, ?, ?)", values)
+        if oldest := feed.oldest_kept(position.number):
+            self._execute("DELETE FROM head WHERE number < ?", (oldest,))
         heads = {**self._state.heads, position.number: position.head}
         self._state = replace(self._state, position=position, heads=heads)
 
@@ -116,6 +120,7 @@ class SqlLedger:
     # --- records
 
     def kept(self, keys: Iterable[Key]) -> Mapping[Key, Sequence[Kept]]:
+        """By rank, the winner first: a write joins what they had seen, the winner last, and the first may be let go."""
         wanted = list(keys)
         found: dict[Key, list[Kept]] = {}
         conflicting = []
@@ -126,7 +131,7 @@ class SqlLedger:
             self._places[one.version.key] = (number, others)
             if others:
                 conflicting.append(one.version.key)
-        for some in _chunks(conflicting):
+        for some in rows.chunks(conflicting):
             listed = rows.placeholders(2, len(some))
             statement = (
                 f"WITH k(namespace, id) AS (VALUES {listed}) SELECT {_prefixed('c')}"
@@ -135,25 +140,46 @@ class SqlLedger:
             for row in self._execute(statement, list(itertools.chain.from_iterable(some))):
                 one = rows.kept(row)
                 found[one.version.key].append(one)
+        for key in conflicting:
+            found[key].sort(key=lambda one: one.version.rank, reverse=True)
         self._read.update({key: found.get(key, []) for key in unread})
         return {key: kept for key in wanted if (kept := self._read[key])}
 
-    def _rows(self, keys: Sequence[Key]) -> Iterator[tuple[Any, ...]]:
-        """(number, versions beside the winner, the winner's columns) of those that are there."""
+    def tags(self, keys: Iterable[Key]) -> Mapping[Key, Set[bytes]]:
+        found: dict[Key, set[bytes]] = {}
+        conflicting = []
+        for _, others, _, *key, tag in self._rows(list(keys), "m.giver, m.namespace, m.id, m.tag"):
+            found[key[0], key[1]] = {bytes(tag)}
+            if others:
+                conflicting.append((key[0], key[1]))
+        for some in rows.chunks(conflicting):
+            statement = (
+                f"WITH k(namespace, id) AS (VALUES {rows.placeholders(2, len(some))}) SELECT c.namespace, c.id, c.tag"
+                " FROM k CROSS JOIN conflict c ON c.id = k.id AND c.namespace = k.namespace"
+            )
+            for namespace, record_id, tag in self._execute(statement, list(itertools.chain.from_iterable(some))):
+                found[namespace, record_id].add(bytes(tag))
+        return found
+
+    def _rows(self, keys: Sequence[Key], columns: str = "") -> Iterator[tuple[Any, ...]]:
+        """(number, versions beside the winner, columns of the winner) of those that are there.
+
+        `columns`: the first three are giver, namespace and id.
+        """
         numbers, others = self.locator.find(keys)
-        columns = _prefixed("m")
-        for some in _chunks(numbers):
+        columns = columns or _prefixed("m")
+        for some in rows.chunks(numbers):
             statement = (
                 f"SELECT m.number, m.others, {columns} FROM memory m WHERE m.number IN ({','.join('?' * len(some))})"
             )
             yield from self._execute(statement, some)
         sought = set(others)
-        for some in _chunks({id_key(record_id) for _, record_id in others}):
+        for names in rows.chunks({id_key(record_id) for _, record_id in others}):
             statement = (
-                f"WITH k(key) AS (VALUES {rows.placeholders(1, len(some))}) SELECT m.number, m.others, {columns}"
+                f"WITH k(key) AS (VALUES {rows.placeholders(1, len(names))}) SELECT m.number, m.others, {columns}"
                 " FROM k CROSS JOIN locator l ON l.key = k.key CROSS JOIN memory m ON m.number = l.number"
             )
-            yield from (row for row in self._execute(statement, some) if (row[3], row[4]) in sought)
+            yield from (row for row in self._execute(statement, names) if (row[3], row[4]) in sought)
 
     def titled(self, namespace: str, title: str) -> Sequence[Kept]:
         key = (namespace, memory_id(namespace, title, 0))
@@ -161,8 +187,8 @@ class SqlLedger:
         found = [one for one in winner if one.version.kind == "m" and one.version.title == title]
         return [*found, *aliased(self._execute, namespace, title)] if self._any_aliased else found
 
-    def links_from(self, source_id: str) -> Sequence[Key]:
-        return linked_from(self._execute, self.locator.run, source_id)
+    def links_from(self, source_id: str, namespace: str, most: int) -> Sequence[Key]:
+        return linked_from(self._execute, self.locator.run, source_id, namespace, most)
 
     def own_after(self, at: str) -> Sequence[Key]:
         found = self._execute(
@@ -179,14 +205,6 @@ class SqlLedger:
         )
         return [(namespace, record_id) for namespace, record_id in found]
 
-    def take_unsigned(self, limit: int) -> Sequence[Key]:
-        found = self._execute(
-            "DELETE FROM unsigned WHERE (namespace, id) IN (SELECT namespace, id FROM unsigned LIMIT ?)"
-            " RETURNING namespace, id",
-            (limit,),
-        ).fetchall()
-        return [(namespace, record_id) for namespace, record_id in found]
-
     def put(self, changes: Sequence[Change]) -> None:
         unread = [change.key for change in changes if change.key not in self._places]
         if unread:
@@ -194,7 +212,7 @@ class SqlLedger:
         old = [self._places[change.key] for change in changes if change.key in self._places]
         moves = ((change.key, change.number, self._places.get(change.key, _NOWHERE)[0]) for change in changes)
         self.locator.put(list(moves))
-        for some in _chunks([number for number, _ in old]):
+        for some in rows.chunks([number for number, _ in old]):
             listed = ",".join("?" * len(some))
             # Only rows that the full-text index has seen leave something behind in it.
             self._execute(
@@ -203,11 +221,11 @@ class SqlLedger:
                 some,
             )
             self._execute(f"DELETE FROM memory WHERE number IN ({listed})", some)
-        for some in _chunks([c.key for c in changes if self._places.get(c.key, (0, 0))[1]]):
-            listed = rows.placeholders(2, len(some))
-            flat = list(itertools.chain.from_iterable((key[1], key[0]) for key in some))
+        for keys in rows.chunks([c.key for c in changes if self._places.get(c.key, (0, 0))[1]]):
+            listed = rows.placeholders(2, len(keys))
+            flat = list(itertools.chain.from_iterable((key[1], key[0]) for key in keys))
             self._execute(f"DELETE FROM conflict WHERE (id, namespace) IN (VALUES {listed})", flat)
-        for batch in _chunks(changes):
+        for batch in rows.chunks(changes, _size):
             statement = (
                 f"INSERT INTO memory(number, aliased, expires_at, giver, others, {rows.VERSION_COLUMNS})"
                 f" VALUES {rows.placeholders(15, len(batch))}"
@@ -216,7 +234,7 @@ class SqlLedger:
             self._any_aliased = self._any_aliased or any(aliased for _, aliased, *_ in made)
             self._execute(statement, [value for row in made for value in row])
         beside = [one for change in changes for one in change.kept[1:]]
-        for some_kept in _chunks(beside):
+        for some_kept in rows.chunks(beside, lambda one: len(one.version.doc)):
             statement = (
                 f"INSERT INTO conflict(giver, {rows.VERSION_COLUMNS}) VALUES {rows.placeholders(11, len(some_kept))}"
             )
@@ -230,14 +248,11 @@ class SqlLedger:
     # --- peers
 
     def giver_id(self, giver: Giver) -> int:
-        known = self._state.givers.get(giver)
-        if known is not None:
-            return known
-        values = (giver.peer, giver.life, giver.generation)
-        self._execute("INSERT OR IGNORE INTO giver(peer, life, generation) VALUES(?, ?, ?)", values)
-        number = find_giver(self._execute, giver)
-        self._state = replace(self._state, givers={**self._state.givers, giver: number})
-        return number
+        known = self._state.certificates
+        if giver.peer not in known:
+            self._execute("INSERT INTO certificate(peer) VALUES(?)", (giver.peer,))
+            self._state = replace(self._state, certificates={**known, **read_certificates(self._execute)})
+        return givers.number_of(self._state.certificates[giver.peer], giver)
 
     def peer(self, peer: str) -> PeerState:
         return self._state.peers.get(peer) or PeerState(peer)
@@ -255,21 +270,31 @@ class SqlLedger:
     # --- waiting
 
     def waiting(self, keys: Iterable[Key]) -> Sequence[Waiting]:
-        if not self._any_waiting:  # nearly always: one flag instead of a look-up for each write
+        if not self._waiting_bytes:  # nearly always: no look-up for each write
             return []
         found: list[Waiting] = []
-        for some in _chunks(keys):
+        for some in rows.chunks(keys):
+            # For pairs the planner may rather read the whole table than look each of them up.
             statement = (
-                f"SELECT peer, {rows.VERSION_COLUMNS} FROM waiting"
-                f" WHERE (id, namespace) IN (VALUES {rows.placeholders(2, len(some))})"
+                f"WITH k(namespace, id) AS (VALUES {rows.placeholders(2, len(some))}) SELECT w.peer, {_WAITING}"
+                " FROM k CROSS JOIN waiting w INDEXED BY waiting_key ON w.id = k.id AND w.namespace = k.namespace"
             )
-            flat = list(itertools.chain.from_iterable((key[1], key[0]) for key in some))
+            flat = list(itertools.chain.from_iterable(some))
             found.extend(Waiting(row[0], rows.version(row[1:])) for row in self._execute(statement, flat))
         return found
 
+    def waits(self, tags: Iterable[bytes]) -> Set[bytes]:
+        if not self._waiting_bytes:
+            return frozenset()
+        found: set[bytes] = set()
+        for some in rows.chunks(tags):
+            listed = ",".join("?" * len(some))
+            rows_of = self._execute(f"SELECT tag FROM waiting INDEXED BY waiting_tag WHERE tag IN ({listed})", some)
+            found.update(bytes(tag) for (tag,) in rows_of)
+        return found
+
     def waiting_bytes(self, peer: str) -> int:
-        found = self._execute("SELECT coalesce(sum(length(doc)), 0) FROM waiting WHERE peer = ?", (peer,))
-        return int(found.fetchone()[0])
+        return self._waiting_bytes.get(peer, 0)
 
     def waiting_due(self, at: str, limit: int) -> Sequence[Waiting]:
         statement = f"SELECT peer, {rows.VERSION_COLUMNS} FROM waiting WHERE at <= ? ORDER BY at LIMIT ?"
@@ -277,16 +302,21 @@ class SqlLedger:
 
     def put_waiting(self, waiting: Sequence[Waiting]) -> None:
         for one in waiting:
-            self._execute(
+            put = self._execute(
                 f"INSERT OR IGNORE INTO waiting(peer, {rows.VERSION_COLUMNS}) VALUES {rows.placeholders(11, 1)}",
                 (one.peer, *rows.version_values(one.version)),
             )
-        self._any_waiting = True
+            self._count_waiting(one, put.rowcount)
 
     def drop_waiting(self, waiting: Sequence[Waiting]) -> None:
         for one in waiting:
-            self._execute("DELETE FROM waiting WHERE peer = ? AND tag = ?", (one.peer, one.version.tag))
-        self._any_waiting = self._exists("waiting")
+            gone = self._execute("DELETE FROM waiting WHERE peer = ? AND tag = ?", (one.peer, one.version.tag))
+            self._count_waiting(one, -gone.rowcount)
+
+    def _count_waiting(self, one: Waiting, times: int) -> None:
+        left = self._waiting_bytes.get(one.peer, 0) + times * len(one.version.doc)
+        others = {peer: size for peer, size in self._waiting_bytes.items() if peer != one.peer}
+        self._waiting_bytes = {**others, one.peer: left} if left else others
 
 
 # --- what reader and ledger both read
@@ -307,17 +337,23 @@ def read_peers(execute: Any) -> dict[str, PeerState]:
     return {peer: PeerState(peer, generation, rows.decode_held(held)) for peer, generation, held in found}
 
 
+def read_waiting_bytes(execute: Any) -> Mapping[str, int]:
+    """How many bytes of documents wait, by peer; read once, and then counted."""
+    return dict(execute("SELECT peer, sum(length(doc)) FROM waiting GROUP BY peer").fetchall())
+
+
 def head_at(execute: Any, number: int) -> bytes | None:
     found = execute("SELECT head FROM head WHERE number = ?", (number,)).fetchone()
     return None if found is None else bytes(found[0])
 
 
+def read_certificates(execute: Any) -> dict[str, int]:
+    return dict(execute("SELECT peer, number FROM certificate").fetchall())
+
+
 def find_giver(execute: Any, giver: Giver) -> int:
-    found = execute(
-        "SELECT number FROM giver WHERE peer = ? AND life = ? AND generation = ?",
-        (giver.peer, giver.life, giver.generation),
-    ).fetchone()
-    return 0 if found is None else int(found[0])
+    found = execute("SELECT number FROM certificate WHERE peer = ?", (giver.peer,)).fetchone()
+    return 0 if found is None else givers.number_of(int(found[0]), giver)
 
 
 def read_peer(execute: Any, peer: str) -> PeerState:
@@ -338,18 +374,38 @@ def titled(execute: Any, run: Run, namespace: str, title: str) -> list[Kept]:
 
 
 def aliased(execute: Any, namespace: str, title: str) -> list[Kept]:
-    """The winners with this title whose id is another than the one that the title gives."""
+    """The winners with this title whose id is another than the one that the title gives: of very many, the latest."""
     found = execute(
-        f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE title = ? AND namespace = ? AND aliased = 1", (title, namespace)
+        f"SELECT {rows.KEPT_COLUMNS} FROM memory INDEXED BY memory_alias"
+        f" WHERE title = ? AND namespace = ? AND aliased = 1 ORDER BY at DESC LIMIT {MOST_ALIASES}",
+        (title, namespace),
     )
     return [rows.kept(row) for row in found]
 
 
-def linked_from(execute: Any, run: Run, source_id: str) -> list[Key]:
-    """Keys of the links that begin at this id."""
+def linked_from(execute: Any, run: Run, source_id: str, namespace: str, most: int) -> list[Key]:
+    """Keys of links of a namespace that begin at this id: the newest that were made here, then those of others."""
     condition, values = links_beginning(run, source_id)
-    found = execute(f"SELECT namespace, id FROM memory WHERE {condition} AND kind = 'l'", values)
-    return [(namespace, record_id) for namespace, record_id in found if ends(record_id)[0] == source_id]
+    # An id may begin as another does, and a digest stand for two: the comparison of the text decides.
+    exact = (
+        "id >= ? AND id < ? AND namespace = ?",
+        source_id + LINK_SEPARATOR,
+        source_id + chr(ord(LINK_SEPARATOR) + 1),
+    )
+    newest = f"ORDER BY number DESC LIMIT {most:d}"
+    own = execute(
+        f"SELECT id FROM memory INDEXED BY memory_link_own WHERE kind = 'l' AND giver IS NULL AND {exact[0]} {newest}",
+        (*exact[1:], namespace),
+    ).fetchall()
+    others = execute(
+        f"SELECT id FROM memory WHERE {condition} AND {exact[0]} AND kind = 'l' AND giver IS NOT NULL {newest}",
+        (*values, *exact[1:], namespace),
+    ).fetchall()
+    return [(namespace, record_id) for (record_id,) in (*own, *others)]
+
+
+def _size(change: Change) -> int:
+    return len(change.kept[0].version.doc)
 
 
 def _memory_row(change: Change) -> tuple[Any, ...]:
@@ -374,9 +430,3 @@ def _expiry(version: Version) -> str | None:
 
 def _prefixed(table: str) -> str:
     return ", ".join(f"{table}.{column}" for column in rows.KEPT_COLUMNS.split(", "))
-
-
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, CHUNK)):
-        yield chunk

@@ -10,10 +10,11 @@ was fixed: so each row that it can see is in that run, or in its state of the ta
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from node.store.connection import Connection, DatabaseError
+from node.store.connection import FAULTS, Connection
 from node.store.rows import placeholders
 from sync.version import LINK_SEPARATOR, Key
 
@@ -22,6 +23,8 @@ SHORTEST, LONGEST = 8_192, 32_768
 STEP = 512
 """Rows of one step of a merge: about 2 ms."""
 _PREFIX = 8
+FEW = 8
+"""Rows of the run that stand in a statement one by one."""
 
 Entry = tuple[bytes, int, Key]
 """The key in the table, the row's number, the memory's key."""
@@ -195,7 +198,8 @@ class Locator:
                     self._execute("UPDATE located SET number = ?, upto = ?", (self._bound, upto))
                 elif not self._done:
                     self._execute("UPDATE located SET upto = ?", (upto,))
-        except DatabaseError:
+        except FAULTS as error:
+            self._connection.undo(error)
             self._hindered = True
             return False
         self._upto = upto
@@ -227,5 +231,10 @@ def links_beginning(run: Run, source_id: str) -> tuple[str, list[Any]]:
 
 
 def _among(numbers: Sequence[int], condition: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
-    beside = f" UNION ALL VALUES {placeholders(1, len(numbers))}" if numbers else ""
-    return f"number IN (SELECT number FROM locator WHERE {condition}{beside})", [*values, *numbers]
+    beside = ""
+    told: list[Any] = list(numbers)
+    if len(numbers) > FEW:  # one statement for however many: a page can bring more than a statement may have values
+        beside, told = " UNION ALL SELECT value FROM json_each(?)", [json.dumps(numbers)]
+    elif numbers:
+        beside = f" UNION ALL VALUES {placeholders(1, len(numbers))}"
+    return f"number IN (SELECT number FROM locator WHERE {condition}{beside})", [*values, *told]

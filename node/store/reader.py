@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from node.store import ledger
 from node.store.answer import Answer, OnLoop
-from node.store.connection import Connection, DatabaseError, explained
+from node.store.connection import FAULTS, Connection, explained
 from node.store.errors import StoreError
 from node.store.locator import Locator
 from node.store.pages import cut_page
@@ -28,6 +28,17 @@ class Reader(Queries):
     def __init__(self, connection: Connection, locator: Locator) -> None:
         super().__init__(connection, locator)
         self._execute = connection.execute
+        self._openings = connection.openings
+
+    def renew(self) -> None:
+        """Begin anew where an error closed the connection: what it had of its own went with it."""
+        if self._openings != self._connection.openings or not self._connection.is_open:
+            self.equip()
+            self._openings = self._connection.openings
+
+    def undo(self, error: BaseException) -> bool:
+        """As `Connection.undo`."""
+        return self._connection.undo(error)
 
     def execute(self, text: str, values: Sequence[Any] = ()) -> Any:
         """A statement of the caller's own; it may only read."""
@@ -50,6 +61,16 @@ class Reader(Queries):
 
     def page(self, request: PageRequest) -> FeedPage:
         return cut_page(self._execute, self.position(), request)
+
+
+def _in_snapshot(reader: Reader, task: Callable[[Reader], T]) -> T:
+    with reader.snapshot():
+        return task(reader)
+
+
+def _over(reader: Reader, task: Callable[[Reader], T]) -> T:
+    reader.renew()
+    return task(reader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +105,30 @@ class Readers:
 
     def call(self, task: Callable[[Reader], T]) -> T:
         """As `run`, on the calling thread."""
-        reader = self._free.get()
-        try:
-            with reader.snapshot():
-                return task(reader)
-        except DatabaseError as error:
-            raise explained(error, self._path) from error
-        finally:
-            self._free.put(reader)
+        return self._twice(lambda reader: _in_snapshot(reader, task))
 
     async def look_up(self, task: Callable[[Reader], T]) -> T:
         """As `run`, without a transaction: each statement of the task sees one state of the store, not all the same."""
         return await self._on_a_thread(self._one_statement, task)
 
     def _one_statement(self, task: Callable[[Reader], T]) -> T:
+        return self._twice(lambda reader: reader.in_one_statement(task))
+
+    def _twice(self, task: Callable[[Reader], T]) -> T:
+        """Read with a free one; once more where an error closed its connection, for the disk may have failed once only.
+
+        Raises StoreError for what the database raises.
+        """
         reader = self._free.get()
         try:
-            return reader.in_one_statement(task)
-        except DatabaseError as error:
+            try:
+                return _over(reader, task)
+            except FAULTS as error:
+                if not reader.undo(error):
+                    raise
+                return _over(reader, task)
+        except FAULTS as error:
+            reader.undo(error)
             raise explained(error, self._path) from error
         finally:
             self._free.put(reader)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from node.store.connection import Connection
-from node.store.errors import StoreTooNew
+from node.store.errors import StoreTooNew, StoreTooOld
 from node.store.locator import id_key
 
 MIGRATIONS: Sequence[tuple[str, ...]] = (
@@ -21,7 +21,7 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
             expires_at TEXT,
             giver INTEGER,             -- NULL: written here; 0: no giver
             others INTEGER NOT NULL,   -- kept versions beside the winner, in `conflict`
-            clock BLOB NOT NULL,
+            stamp BLOB NOT NULL,
             content BLOB NOT NULL,
             signature BLOB NOT NULL,
             tag BLOB NOT NULL,
@@ -29,7 +29,7 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         ) STRICT""",
         "CREATE INDEX memory_id ON memory(id)",
         # Nearly every title is found by the id that it gives; only the others need an index.
-        "CREATE INDEX memory_alias ON memory(title, namespace) WHERE aliased = 1",
+        "CREATE INDEX memory_alias ON memory(title, namespace, at) WHERE aliased = 1",
         "CREATE INDEX memory_own ON memory(at) WHERE giver IS NULL",
         "CREATE INDEX memory_conflicting ON memory(number) WHERE others > 0",
         """CREATE TABLE conflict(
@@ -39,7 +39,7 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
             at TEXT NOT NULL,
             title TEXT NOT NULL,
             giver INTEGER,
-            clock BLOB NOT NULL,
+            stamp BLOB NOT NULL,
             content BLOB NOT NULL,
             signature BLOB NOT NULL,
             tag BLOB NOT NULL,
@@ -53,8 +53,8 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         "CREATE TABLE head(number INTEGER PRIMARY KEY, head BLOB NOT NULL, digest BLOB NOT NULL) STRICT",
         "INSERT INTO head VALUES(0, x'0000000000000000', x'00000000000000000000000000000000')",
         "CREATE TABLE peer(peer TEXT PRIMARY KEY, generation INTEGER NOT NULL, held BLOB NOT NULL) STRICT",
-        "CREATE TABLE giver(number INTEGER PRIMARY KEY, peer TEXT NOT NULL, life TEXT NOT NULL,"
-        " generation INTEGER NOT NULL, UNIQUE(peer, life, generation)) STRICT",
+        # Certificates that gave something; the number is part of `giver` (givers.py).
+        "CREATE TABLE certificate(number INTEGER PRIMARY KEY, peer TEXT NOT NULL UNIQUE) STRICT",
         """CREATE TABLE waiting(
             peer TEXT NOT NULL,
             namespace TEXT NOT NULL,
@@ -62,7 +62,7 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
             kind TEXT NOT NULL,
             at TEXT NOT NULL,
             title TEXT NOT NULL,
-            clock BLOB NOT NULL,
+            stamp BLOB NOT NULL,
             content BLOB NOT NULL,
             signature BLOB NOT NULL,
             tag BLOB NOT NULL,
@@ -119,13 +119,6 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         "CREATE TABLE key_secret(one INTEGER PRIMARY KEY CHECK(one = 1), secret BLOB NOT NULL) STRICT",
     ),
     (
-        # What was written here before there were keys: written again, signed, at the next start. Emptied once for all.
-        "CREATE TABLE unsigned(namespace TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY(namespace, id))"
-        " STRICT, WITHOUT ROWID",
-        "INSERT INTO unsigned SELECT namespace, id FROM memory WHERE giver IS NULL AND signature = x''"
-        " UNION SELECT namespace, id FROM conflict WHERE giver IS NULL AND signature = x''",
-    ),
-    (
         # Keys that an operator asked for, made or brought; an agent signs with its last one (keys.py).
         """CREATE TABLE agent_key(
             number INTEGER PRIMARY KEY,
@@ -139,18 +132,51 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
             UNIQUE(agent, key)
         ) STRICT""",
     ),
+    (
+        # Whether a version waits already is asked for each that comes from the future, and for each that is offered.
+        "CREATE INDEX IF NOT EXISTS waiting_tag ON waiting(tag)",
+    ),
+    (
+        # What this node's agents said of a memory, which they take along when they move it: found among however many
+        # links that others made.
+        "CREATE INDEX IF NOT EXISTS memory_link_own ON memory(id, namespace) WHERE kind = 'l' AND giver IS NULL",
+    ),
 )
 
 
+def version_of(connection: Connection, path: Path) -> int:
+    """Which schema a store has. Raises StoreTooNew, StoreTooOld."""
+    version = int(connection.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise _too_new(path, version, len(MIGRATIONS))
+    if version:
+        _require_dots(connection, path)
+    return version
+
+
+def _require_dots(connection: Connection, path: Path) -> None:
+    """Raises StoreTooOld for a store from before versions had dots (docs/decisions/0044): no release made one."""
+    found = connection.execute("SELECT count(*) FROM pragma_table_info('memory') WHERE name = 'stamp'").fetchone()[0]
+    if not found:
+        raise StoreTooOld(
+            f"{path} was made by a program from before the first release, whose records no node takes any more.",
+            "Make a new store, and bring the memories in again.",
+        )
+
+
+def _too_new(path: Path, version: int, known: int) -> StoreTooNew:
+    return StoreTooNew(f"{path} has schema {version}, this program knows {known}.", "Run the newer version again.")
+
+
 def migrate(connection: Connection, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> int:
-    """Bring the store to the newest schema; returns its version. Raises StoreTooNew."""
+    """Bring the store to the newest schema; returns its version. Raises StoreTooNew, StoreTooOld."""
     connection.execute("CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)")
     connection.create_function("id_key", 1, id_key, deterministic=True)
     version = int(connection.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()[0])
     if version > len(migrations):
-        raise StoreTooNew(
-            f"{path} has schema {version}, this program knows {len(migrations)}.", "Run the newer version again."
-        )
+        raise _too_new(path, version, len(migrations))
+    if version and migrations is MIGRATIONS:
+        _require_dots(connection, path)
     for number, statements in enumerate(migrations[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:

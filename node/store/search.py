@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.store.connection import Connection
+from node.store.scoping import within
 from node.store.textindex import PLACE_MARK
+from sync.scope import Globs
 
 MOST_RANKED = 10_000
 SLACK, FILTERED_SLACK = 4, 32
@@ -35,6 +37,8 @@ class SearchFilter:
     tier: str | None = None
     tag: str | None = None
     agent_id: str | None = None
+    scope: Globs | None = None
+    """What the client may see; None: everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,4 +166,5 @@ def _conditions(wanted: SearchFilter) -> tuple[str, list[Any]]:
         if value is not None:
             conditions.append(condition)
             values.append(value)
-    return " AND ".join(conditions), values
+    visible, scopes = within(wanted.scope, "m.namespace")
+    return " AND ".join(conditions) + visible, [*values, *scopes]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sync import givers
 from sync.ports import Change, FeedPage, Giver, Life, PageRequest, PeerState, Position
 from sync.version import Key
 
@@ -31,8 +32,8 @@ class Committed:
     lives: tuple[Life, ...]
     peers: Mapping[str, PeerState]
     """All of them."""
-    givers: Mapping[Giver, int]
-    """At least those of the changes that this process wrote."""
+    certificates: Mapping[str, int]
+    """All of them, by fingerprint: what `givers` makes a giver's number of."""
     changes: Sequence[Change] = ()
     heads: Mapping[int, bytes] = field(default_factory=dict)
     """Kept by this transaction, by number."""
@@ -96,7 +97,8 @@ class Tail:
         return self._state.peers.get(peer) or PeerState(peer)
 
     def find_giver(self, giver: Giver) -> int:
-        return self._state.givers.get(giver, 0)
+        certificate = self._state.certificates.get(giver.peer)
+        return 0 if certificate is None else givers.number_of(certificate, giver)
 
     def page(self, request: PageRequest) -> FeedPage:
         position, after = self._state.position, request.after

@@ -9,7 +9,7 @@ it, since its row is gone. Each step is one short transaction together with its 
 nothing.
 """
 
-from node.store.connection import Connection, DatabaseError
+from node.store.connection import FAULTS, Connection
 
 STEP = 500
 """Rows of one step while only pages are taken in: about 15 ms."""
@@ -83,9 +83,8 @@ class TextIndex:
                 execute(_INSERT, (self._indexed, upto))
                 execute("UPDATE indexed SET number = ?", (upto,))
             execute("COMMIT")
-        except DatabaseError:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
+        except FAULTS as error:
+            self._connection.undo(error)
             self._hindered = True
             return False  # nothing is lost: the tail is searched as it is, and a later step takes it in
         self._hindered = False
@@ -104,7 +103,8 @@ class TextIndex:
         before = self._connection.total_changes
         try:
             self._connection.execute("INSERT INTO text(text, rank) VALUES('merge', 16)")
-        except DatabaseError:
+        except FAULTS as error:
+            self._connection.undo(error)
             self._steps = 0  # a full disk: the next steps ask again
             return
         if self._connection.total_changes - before < 2:  # FTS5's own sign that little is left to merge

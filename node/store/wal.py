@@ -10,7 +10,9 @@ import os
 import threading
 from pathlib import Path
 
-from node.store.connection import Connection, DatabaseError
+from node.disk import flush_data
+from node.store.connection import FAULTS, Connection
+from node.store.file import StoreFile, opened_log
 
 WORTH_COPYING = 4_000
 """Pages (4 KiB each) in the log that are worth a copy. An index's page is in it many times, and is copied once."""
@@ -33,9 +35,8 @@ class WriteAheadLog:
     """The writer's side. `copier` is a connection that nobody else uses."""
 
     def __init__(self, connection: Connection, copier: Connection, path: Path) -> None:
-        # Closed last: closing any descriptor of a file gives up all locks that the process has on it (POSIX).
-        self._database = os.open(path, os.O_RDONLY)
-        self._file = _opened(f"{path}-wal")
+        self._database = StoreFile(path)
+        self._file = opened_log(path)
         self._is_short = self._file is not None
         self._connection = connection
         self._copier = copier
@@ -64,7 +65,7 @@ class WriteAheadLog:
             if pages > TOO_LONG:
                 self._checkpoint("TRUNCATE")
                 self._is_short = self._file is not None
-            elif pages > WORTH_COPYING:
+            elif pages > WORTH_COPYING and self._thread.is_alive():
                 self._copied.clear()
                 self._is_copying = True
                 self._go.set()
@@ -86,7 +87,7 @@ class WriteAheadLog:
         self._copier.close()
         self._checkpoint("TRUNCATE")
         self._connection.close()
-        os.close(self._database)
+        self._database.close()
         if self._file is not None:
             os.close(self._file)
 
@@ -98,21 +99,24 @@ class WriteAheadLog:
                 return self._file is not None and _lengthened(self._file)
             finally:
                 self._connection.execute("ROLLBACK")
-        except (DatabaseError, OSError):
+        except (*FAULTS, OSError) as error:
+            self._connection.undo(error)
             return False  # as in `_checkpoint`; it was a favour, and commits go on without it
 
     def _pages(self, connection: Connection) -> int:
         # NOOP (SQLite 3.51) reports without doing: (busy, pages in the log, pages copied).
         try:
             _, in_log, copied = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
-        except DatabaseError:
+        except FAULTS as error:
+            connection.undo(error)
             return 0  # a failing disk, as in `_checkpoint`: the writer's thread must not end over it
         return int(in_log - copied)
 
     def _checkpoint(self, mode: str) -> None:
         try:
             self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        except DatabaseError:
+        except FAULTS as error:
+            self._connection.undo(error)
             # A full or failing disk: every commit stays safe in the log, and the next commit reports the trouble.
             self._commits = max(1, self._commits)
 
@@ -124,8 +128,8 @@ class WriteAheadLog:
                 return
             try:
                 self._copy_nearly_all()
-            except (DatabaseError, OSError):
-                continue  # as above: the writer's own checkpoint follows
+            except (*FAULTS, OSError) as error:
+                self._copier.undo(error)  # as above: the writer's own checkpoint follows
             finally:
                 self._copied.set()
 
@@ -136,21 +140,10 @@ class WriteAheadLog:
             self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             # SQLite syncs the database only in the pass that reaches the log's end, which is the writer's. There it
             # would wait for all that the passes before it wrote (30 ms, measured); here nobody waits.
-            os.fsync(self._database)
+            self._database.flush()
             before, rest = rest, self._pages(self._copier)
             if rest <= LITTLE or rest > before * 3 // 4:
                 return
-
-
-def _opened(path: str) -> int | None:
-    """The log that SQLite has open, for as long as the store is: later, another store's may lie at its path.
-
-    None where it cannot be written to.
-    """
-    try:
-        return os.open(path, os.O_WRONLY)
-    except OSError:
-        return None
 
 
 def _lengthened(file: int) -> bool:
@@ -159,5 +152,5 @@ def _lengthened(file: int) -> bool:
     if size >= READY or disk.f_bavail * disk.f_frsize < PLENTY:
         return False
     written = os.pwrite(file, bytes(min(GROWTH, READY - size)), size)
-    os.fdatasync(file)
+    flush_data(file)
     return size + written < READY

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from node.store.answer import Answer, Blocking, OnLoop
-from node.store.connection import Connection, DatabaseError, explained
-from node.store.errors import StoreError, StoreReplaced
-from node.store.ledger import Snapshot, SqlLedger
+from node.store.connection import FAULTS, Connection, explained, replaced
+from node.store.errors import StoreError
+from node.store.file import file_at
+from node.store.ledger import Snapshot, SqlLedger, read_position
 from node.store.tail import Tail
 from node.store.textindex import SHARED_STEP, STEP, TextIndex
 from node.store.wal import WriteAheadLog
@@ -32,6 +33,8 @@ SHARED = 1.0
 """Seconds after a small task in which more are expected, so that nothing long is begun."""
 LOOK_EVERY = 0.25
 """Seconds after which the writer looks again whether the file that it has open is still the one at its path."""
+PROBE_EVERY = 1.0
+"""Seconds between attempts to write after one has failed: so it is known when the disk is well again."""
 IDLE = 0.02
 """Seconds without a task after which the index of the text catches up."""
 
@@ -49,7 +52,11 @@ class Writer:
     def __init__(self, connection: Connection, copier: Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
-        self._file, self._looked_at = _file_at(path), time.monotonic()
+        self._file, self._looked_at = file_at(path), time.monotonic()
+        self._openings = connection.openings
+        self._probe_at = 0.0
+        self.trouble: StoreError | None = None
+        """Why the last attempt to write failed; None after one that did not."""
         self._ledger = SqlLedger(connection)
         self.locator = self._ledger.locator
         self._text = TextIndex(connection)
@@ -61,6 +68,7 @@ class Writer:
         self._wake = threading.Condition()
         self._closing = False
         self._listeners: list[Callable[[Position], None]] = []
+        self._mourners: list[Callable[[], None]] = []
         self.tail = Tail(self._ledger.state)
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
@@ -87,6 +95,20 @@ class Writer:
     def on_commit(self, listener: Callable[[Position], None]) -> None:
         """Call `listener` from the writer's thread after each commit that moved the feed. It must not raise."""
         self._listeners.append(listener)
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call `listener` from the writer's thread where that ends without having been closed. It must not raise."""
+        self._mourners.append(listener)
+
+    @property
+    def is_running(self) -> bool:
+        """False once nothing is written any more, whatever the disk says."""
+        return self._thread.is_alive()
+
+    @property
+    def is_displaced(self) -> bool:
+        """True where the file that is open is not the one at its path."""
+        return file_at(self._path) != self._file
 
     def _submit(self, run: Callable[[Ledger], T], bulk: bool) -> Future[T]:
         answer = Blocking()
@@ -122,6 +144,8 @@ class Writer:
             stopped = StoreError("the store has stopped working.", "Restart the node; see its log.")
             for task in waiting:
                 task.answer.settle(None, stopped)
+            for listener in self._mourners:
+                listener()
             raise  # to the thread's hook, which shows the trace
 
     def _until_closed(self) -> None:
@@ -137,6 +161,8 @@ class Writer:
                 self._merge()
             elif self._closing and not self._has_tasks():
                 break
+            elif self.trouble is not None and time.monotonic() >= self._probe_at:
+                self._probe()
             elif self.locator.is_due:
                 self._merge()
             elif self._text.is_behind:
@@ -155,7 +181,8 @@ class Writer:
         with self._wake:
             is_busy = self._text.is_long or self.locator.is_due
             if not self._small and not self._bulk and not self._closing and not is_busy:
-                self._wake.wait(IDLE if self._text.is_behind or self._text.is_untidy or self._log.is_due else None)
+                is_behind = self._text.is_behind or self._text.is_untidy or self._log.is_due
+                self._wake.wait(IDLE if is_behind else PROBE_EVERY if self.trouble is not None else None)
             # A small task waits for one step of whatever is under way, never for two; but a stream of them must not
             # starve an index that lags too far.
             is_pressed = self._text.is_pressing or self.locator.is_pressing
@@ -176,17 +203,22 @@ class Writer:
             time.sleep(IDLE)
 
     def _commit(self, group: list[_Task]) -> None:
-        before = self._ledger.begin()
+        before, written = self._ledger.begin(), self._connection.total_changes
         outcomes: list[tuple[_Task, Any, BaseException | None]] = []
         try:
             self._check_file()
             self._connection.execute("BEGIN IMMEDIATE")
+            self._check_state()
             for task in group:
                 outcomes.append((task, *self._run_one(task, alone=len(group) == 1)))
             self._connection.execute("COMMIT")
         except BaseException as error:
             self._abandon(group, before, error)
+            if isinstance(error, _StateLost):
+                raise
             return
+        if self._connection.total_changes != written:
+            self.trouble = None
         self.locator.committed()
         state = self._ledger.state
         self.tail.committed(state)  # before the answers: who has one may count on it
@@ -202,12 +234,35 @@ class Writer:
         now = time.monotonic()
         if now - self._looked_at < LOOK_EVERY:
             return
-        if _file_at(self._path) != self._file:
-            raise StoreReplaced(
-                f"{self._path} was removed or exchanged while this node runs; nothing is written any more.",
-                "Restart the node: it goes on with the file that is there now, as after any restore.",
-            )
+        if self.is_displaced:
+            raise replaced(self._path)
         self._looked_at = now
+
+    def _check_state(self) -> None:
+        """What the ledger has in memory is what the store says; asked where the connection is another than before."""
+        if self._connection.openings == self._openings:
+            return
+        if read_position(self._connection.execute) != self._ledger.state.position:
+            raise _StateLost(
+                "after an error of the disk the store is not as this node knew it.", "Restart the node; see its log."
+            )
+        self._openings = self._connection.openings
+
+    def _probe(self) -> None:
+        """Write something that changes nothing: is the trouble over?"""
+        self._probe_at = time.monotonic() + PROBE_EVERY
+        try:
+            self._check_file()
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("UPDATE located SET number = number")
+            self._connection.execute("COMMIT")
+            self.trouble = None
+            self._log.written()
+        except StoreError as error:
+            self.trouble = error
+        except FAULTS as error:
+            self._connection.undo(error)
+            self.trouble = explained(error, self._path)
 
     def _run_one(self, task: _Task, *, alone: bool) -> tuple[Any, BaseException | None]:
         if alone:
@@ -217,7 +272,7 @@ class Writer:
         execute("SAVEPOINT task")
         try:
             result = task.run(self._ledger)
-        except DatabaseError:
+        except FAULTS:
             raise  # the whole transaction is in doubt
         except Exception as error:
             execute("ROLLBACK TO task")
@@ -228,20 +283,16 @@ class Writer:
         return result, None
 
     def _abandon(self, group: list[_Task], before: Snapshot, error: BaseException) -> None:
-        cause = explained(error, self._path) if isinstance(error, DatabaseError) else error
+        cause = explained(error, self._path) if isinstance(error, FAULTS) else error
         try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._connection.undo(error)
             self._ledger.restore(before)
         finally:
+            if isinstance(cause, StoreError):
+                self.trouble = cause
             for task in group:
                 task.answer.settle(None, cause)
 
 
-def _file_at(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None where no file can be found."""
-    try:
-        found = path.stat()
-    except OSError:  # as it is, a peer's replicator would take it for the network's
-        return None
-    return found.st_dev, found.st_ino
+class _StateLost(StoreError):
+    """Nothing may be written any more by this process."""

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from sync import clock as clocks
 from sync import moment
 from sync.attest import Unsigned
 from sync.canonical import content_digest
+from sync.dot import Dot, fault, seen_until
+from sync.legacy.past import Past, altered, written
 from sync.legacy.row import Claim, Row, claim_in, essence
 from sync.memory import Memory
 from sync.record import Refused, load, memory_version, read, tombstone_version
 from sync.version import Key, Version
 
-ACTOR = "legacy"
-"""The one actor of all that daemons write: its counter is a time in microseconds, as time is all that orders them."""
 NOBODY = "anonymous:legacy"
 """The writer of a row that names none."""
 _encode = msgspec.json.Encoder().encode
@@ -33,61 +32,90 @@ class Echo:
     of: Version
 
 
-def judge(row: Row, key: Key, kept: Sequence[Version]) -> Version | Echo | Refused:
-    """The version that a row is, under our key for it. `kept`: what we keep of that key."""
+def judge(row: Row, key: Key, kept: Sequence[Version], exchanged: Past | None = None) -> Version | Echo | Refused:
+    """The version that a row is, under our key for it. `kept`: what we keep of that key.
+
+    `exchanged`: for a row that came there from another key, what the daemon last had under this one.
+    """
     memory = msgspec.structs.replace(row.memory, namespace=key[0], id=key[1], metadata=dict(row.memory.metadata))
-    claim = claim_in(memory.metadata, key[1])
-    if claim is not None and claim.at == row.at:
-        found = _attested(memory, claim, kept)
-        if found is not None:
-            return found
+    claim = claim_in(memory.metadata, key)
+    if claim is not None and claim.at == row.at and (whole := _unaltered(memory, claim)) is not None:
+        return whole
+    if claim is not None and not claim.is_bound and not any(_has(one, claim.past.dot) for one in kept):
+        claim = None  # the row may have been another record's
+    if claim is not None and claim.at == row.at and (found := _altered(memory, claim, kept)) is not None:
+        return found
     for one in kept:
         if one.kind == "m" and memory.updated_at <= one.at and essence(load(one.doc)) == essence(memory):
             return Echo(one)
-    return _edit(memory, row, claim)
+    return _edit(memory, row, claim, kept, exchanged)
 
 
-def removed(key: Key, exchanged: clocks.Clock, now: int) -> Version:
-    """The tombstone for a delete that the daemon tells. `exchanged`: the clock of what it last had; `now`: µs."""
-    clock = clocks.join((exchanged, {ACTOR: now}))
-    return tombstone_version(*key, moment.text(now), Unsigned(NOBODY), clock)
+def removed(key: Key, exchanged: Past | None, now: int) -> Version:
+    """The tombstone for a delete that the daemon tells. `exchanged`: what it last had, if anything; `now`: µs."""
+    seen = () if exchanged is None else (exchanged,)
+    return tombstone_version(*key, moment.text(now), Unsigned(NOBODY), written(seen, now))
 
 
-def left(key: Key, exchanged: clocks.Clock, row: Row) -> Version:
+def left(key: Key, exchanged: Past | None, row: Row) -> Version:
     """The tombstone under the old key of a memory that the daemon moved to another namespace."""
     return removed(key, exchanged, moment.microseconds(row.memory.updated_at))
 
 
-def brought_back(key: Key, memory: Memory, known: clocks.Clock, now: int) -> Version:
-    """The version that the daemon's restore of an archived memory makes. `known`: the join of all that is kept."""
+def brought_back(key: Key, memory: Memory, known: Sequence[Version], now: int) -> Version:
+    """The version that the daemon's restore of an archived memory makes. `known`: all that is kept of the key."""
     again = msgspec.structs.replace(memory, updated_at=moment.text(now), metadata=dict(memory.metadata))
-    return memory_version(again, Unsigned(_writer(again)), clocks.join((known, {ACTOR: now})))
+    return memory_version(again, Unsigned(_writer(again)), written(map(Past.of, known), now))
 
 
-def _attested(memory: Memory, claim: Claim, kept: Sequence[Version]) -> Version | Echo | None:
-    """Cases 1 and 2: nobody has edited the row since the version that its attestation names."""
-    if content_digest(memory).hex() == claim.content:
-        version = read(_encode(memory), "m")
-        assert isinstance(version, Version), version  # its limits, its attestation and its digest were looked at
-        return version
-    same = next((one for one in kept if one.clock == claim.clock and one.kind == "m"), None)
+def _unaltered(memory: Memory, claim: Claim) -> Version | None:
+    """Case 1: the row is the version that its attestation names."""
+    for one in (memory, _with_agent(memory, claim.agent)):
+        if content_digest(one).hex() == claim.content:
+            version = read(_encode(one), "m")
+            assert isinstance(version, Version), version  # its limits, its attestation and its digest were looked at
+            return version
+    return None
+
+
+def _altered(memory: Memory, claim: Claim, kept: Sequence[Version]) -> Version | Echo | None:
+    """Case 2: nobody has edited the row since that version, though it says something else."""
+    dot = claim.past.dot
+    same = next((one for one in kept if one.dot == dot), None)
     if same is not None and essence(load(same.doc)) != essence(memory):
         return None
-    cover = same or next((one for one in kept if clocks.covers(one.clock, claim.clock)), None)
+    cover = same or next((one for one in kept if one.context.covers(dot)), None)
     if cover is not None:
         return Echo(cover)
-    return memory_version(memory, Unsigned(claim.agent), claim.clock)
+    stamp = altered(claim.past, moment.microseconds(memory.updated_at))
+    return memory_version(memory, Unsigned(claim.agent), stamp)
 
 
-def _edit(memory: Memory, row: Row, claim: Claim | None) -> Version | Refused:
+def _with_agent(memory: Memory, agent: str) -> Memory:
+    """Who first wrote a memory is part of it; the daemon overwrites that with whoever wrote its row last."""
+    return msgspec.structs.replace(memory, metadata={**memory.metadata, "agent_id": agent})
+
+
+def _edit(
+    memory: Memory, row: Row, claim: Claim | None, kept: Sequence[Version], exchanged: Past | None
+) -> Version | Refused:
     """Case 4. The attestation still names what the editor had seen, where the row is newer than it."""
     at = moment.microseconds(memory.updated_at)
-    clock = {ACTOR: at}
-    if claim is not None and (memory.updated_at, row.at) > (claim.at, claim.at):
-        clock = clocks.join((claim.clock, clock))
-    if fault := clocks.fault(clock):
-        return Refused(memory.id, "m", "limits", fault)
-    return memory_version(memory, Unsigned(_writer(memory)), clock)
+    if wrong := fault(seen_until(at)):
+        return Refused(memory.id, "m", "limits", f"updated_at: {memory.updated_at}; {wrong}")
+    before = () if exchanged is None else (exchanged,)
+    writer = _writer(memory)
+    if claim is None or (memory.updated_at, row.at) <= (claim.at, claim.at):
+        return memory_version(memory, Unsigned(writer), written(before, at))
+    seen = next((one for one in kept if one.kind == "m" and _has(one, claim.past.dot)), None)
+    if seen is not None and isinstance(first := load(seen.doc).metadata.get("agent_id"), str):
+        memory = _with_agent(memory, first)
+    return memory_version(memory, Unsigned(writer), written((*before, claim.past), at))
+
+
+def _has(kept: Version, dot: Dot) -> bool:
+    """True where this is that version, or has seen it."""
+    return kept.dot == dot or kept.context.covers(dot)
 
 
 def _writer(memory: Memory) -> str:

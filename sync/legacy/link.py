@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from sync import clock as clocks
 from sync import moment
 from sync.attest import Unsigned
-from sync.legacy.judge import ACTOR, NOBODY
+from sync.dot import fault, seen_until
+from sync.legacy.judge import NOBODY
+from sync.legacy.past import written
 from sync.link import Link, link_version, text_of, triple_fault
 from sync.memory import agent_fault
 from sync.record import Refused, id_of
@@ -65,8 +66,8 @@ def read_link(raw: bytes) -> TheirLink | Refused:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Refused(id_of(raw, "source_id", "relation", "target_id"), "l", "malformed", f"not a link: {error}")
     shown = f"{link.source_id[:128]} {link.relation[:40]} {link.target_id[:128]}"
-    if fault := triple_fault(link.source_id, link.target_id, link.relation):
-        return Refused(shown, "l", "limits", fault)
+    if wrong := triple_fault(link.source_id, link.target_id, link.relation):
+        return Refused(shown, "l", "limits", wrong)
     times: dict[str, str | None] = {}
     for name in ("created_at", "valid_from", "valid_until"):
         value = getattr(link, name)
@@ -75,8 +76,8 @@ def read_link(raw: bytes) -> TheirLink | Refused:
             return Refused(shown, "l", "limits", f"{name}: {value[:40]!r}, an RFC 3339 time expected")
     created_at = times["created_at"]
     assert created_at is not None, "it is a text, and was found to be a time"
-    if fault := clocks.fault({ACTOR: moment.microseconds(created_at)}):
-        return Refused(shown, "l", "limits", f"created_at: {created_at}; {fault}")
+    if wrong := fault(seen_until(moment.microseconds(created_at))):
+        return Refused(shown, "l", "limits", f"created_at: {created_at}; {wrong}")
     if link.observed_by is not None and agent_fault(link.observed_by):
         return Refused(shown, "l", "limits", f"observed_by: {link.observed_by[:40]!r}, an agent id expected")
     return TheirLink(
@@ -90,11 +91,11 @@ def version_of(link: TheirLink, source: Key, target_id: str) -> Version | Refuse
 
     Two of its memories may be one here: a link between them says nothing then, and is refused.
     """
-    if fault := triple_fault(source[1], target_id, link.relation):
-        return Refused(link.shown, "l", "limits", fault)
+    if wrong := triple_fault(source[1], target_id, link.relation):
+        return Refused(link.shown, "l", "limits", wrong)
     return link_version(
         *source, target_id, link.relation, link.created_at, Unsigned(link.observed_by or NOBODY),
-        {ACTOR: moment.microseconds(link.created_at)},
+        written((), moment.microseconds(link.created_at)),
         valid_from=link.valid_from, valid_until=link.valid_until, observed_by=link.observed_by,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ costs a newer daemon 131 ms and one of its quota, a repeated one too, so what it
 import hashlib
 from dataclasses import dataclass
 
-from sync.clock import Clock
+from sync.legacy.past import Past
 from sync.legacy.row import Row, essence, unfit
 from sync.memory import Memory
 from sync.record import load
@@ -28,8 +28,8 @@ class Known:
     """`updated_at` of its row, as it writes it; empty where it has none."""
     tag: bytes
     """Of the version of ours that it has (or whose delete it was told); empty where it has something else."""
-    clock: Clock
-    """Of the version that was last exchanged."""
+    past: Past | None
+    """The version that was last exchanged, as something that was seen."""
 
     @property
     def is_there(self) -> bool:

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from sync import attest, ed25519, moment
-from sync.attest import Fault, Said
-from sync.clock import Clock
+from sync.attest import Fault
+from sync.legacy.past import Past
 from sync.memory import MAX_METADATA_BYTES, MAX_METADATA_DEPTH, Memory, memory_fault
 from sync.record import Refused, load
-from sync.version import Version
+from sync.version import Key, Version
 
 DIGEST_BYTES = 16
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -42,12 +42,16 @@ class Claim:
     """What an attestation says, where it holds by itself whatever became of the row around it.
 
     One without a signature holds where it is well-formed, and is believed as an unsigned version from that peer is.
+    Of which key it was is then said by nothing but a daemon's own dot, which is made of all that its write says.
     """
 
     agent: str
     content: str
     at: str
-    clock: Clock
+    past: Past
+    """What somebody has seen who read that version."""
+    is_bound: bool
+    """It was made for this very key."""
 
 
 def read_row(raw: bytes) -> Row | Refused:
@@ -71,10 +75,11 @@ def read_row(raw: bytes) -> Row | Refused:
     return Row(memory, at, hashlib.sha256(raw).digest()[:DIGEST_BYTES])
 
 
-def claim_in(metadata: Mapping[str, Any], record_id: str) -> Claim | None:
-    """The attestation of a row, or None where there is none that holds by itself. `record_id`: our id for the row.
+def claim_in(metadata: Mapping[str, Any], key: Key) -> Claim | None:
+    """The attestation of a row, or None where there is none that holds by itself. `key`: ours for the row.
 
-    A signed one holds where its signature does: over its own words, whatever became of the row around it.
+    A signed one holds where its signature does: over its own words, whatever became of the row around it. It names its
+    key, so a row that was moved, or that has come to stand for another record, brings nothing of what it was before.
     """
     found = metadata.get("attestation")
     if not isinstance(found, dict):
@@ -84,13 +89,13 @@ def claim_in(metadata: Mapping[str, Any], record_id: str) -> Claim | None:
         return None
     if not (isinstance(at, str) and moment.is_canonical(at)):
         return None
-    read = attest.read(found, content, at)
+    read = attest.read(found, "m", *key, bytes.fromhex(content), at)
     if isinstance(read, Fault):
         return None
-    said = Said("m", "", record_id, read.agent, bytes.fromhex(content), at, read.clock)
-    if read.key and not ed25519.verifies(read.key, said.text, read.signature):
+    if read.key and not ed25519.verifies(read.key, read.text, read.signature):
         return None
-    return Claim(read.agent, content, at, read.clock)
+    past = Past(read.context, read.dot, read.depth)
+    return Claim(read.agent, content, at, past, bool(read.key) or read.dot.is_legacy)
 
 
 def essence(memory: Memory) -> tuple[str, str, tuple[str, ...], str]:

@@ -92,6 +92,7 @@ def loader(mesh: Mesh, node: MeshNode) -> Pusher:
     folder = node.home.path
     cert, key = folder / "loader.pem", folder / "loader.key"
     cert.write_bytes(identity.cert_pem)
+    key.touch(0o600)
     key.write_bytes(identity.key_pem)
     setup.add_peer(
         node.home, PeerConfig("loader", None, identity.fingerprint, "both", ("**",), ("**",), allow_unsigned=True), None
@@ -128,7 +129,7 @@ def signed_pushes(bench: Bench) -> None:
         with mesh:
             mesh.start()
             with bench.clean():
-                rate, some = load.looks_during(pusher, batches, mesh.nodes[0].local_url)
+                rate, some = load.looks_during(pusher, batches, mesh.nodes[0])
             rates.append(rate)
             looks += some
     raw = statistics.median(raws)
@@ -214,7 +215,7 @@ def reads(bench: Bench, node: MeshNode, pusher: Pusher, echo: parts.Echo, empty_
               "the same by the standard library, no HTTP", 3.5, p99=p99(fresh))  # fmt: skip
     single = versions(records(99), 2_000, 1, 1_700_000_000_000_000)
     commit = statistics.median(parts.raw_commit_ms(single))
-    with Connection(node.local_url) as connection:
+    with Connection.to(node) as connection:
         plain = statistics.median(load.timed(connection, "/health", 2_000))
         [load.create(connection, f"warm {n}") for n in range(200)]
         with bench.clean():
@@ -244,7 +245,7 @@ def pushes_at_200k(bench: Bench, node: MeshNode, pusher: Pusher) -> None:
     took: list[float] = []
     with bench.clean():
         for chunk in chunks:
-            rate, some = load.creates_during(pusher, chunk, node.local_url)
+            rate, some = load.creates_during(pusher, chunk, node)
             took += some
     commit = statistics.median(parts.raw_commit_ms([one for batch in chunks[0] for one in batch][:1_000]))
     bench.add("creates during such a push", statistics.median(took), "ms", commit, "one raw synced commit", 20.0,
@@ -261,14 +262,14 @@ def two_nodes(bench: Bench) -> None:
             mesh.start()
             round_trip = statistics.median(echo.round_trips_ms(2_000))
             commit = statistics.median(parts.raw_commit_ms(versions(records(98), 1_000, 1, 1_700_000_000_000_000)))
-            load.propagation(a.local_url, b.local_url, 50)
+            load.propagation(a, b, 50)
             with bench.clean():
-                took = load.propagation(a.local_url, b.local_url, 500)
+                took = load.propagation(a, b, 500)
             bench.add("write on A, readable on B", statistics.median(took), "ms", 2 * commit + round_trip,
                       "two raw synced commits + one TLS round trip", 2.5, p99=p99(took), p99_goal=6.0)  # fmt: skip
             b.stop()
             count = 60_000 // bench.scale
-            load.store_many(a.local_url, records(97), count)
+            load.store_many(a, records(97), count)
             with bench.clean():
                 rate = catch_up(a, b, count)
     finally:

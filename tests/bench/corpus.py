@@ -2,13 +2,15 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from node.demo.corpus import texts
-from sync import clock as clocks
+from sync import dot as dots
 from sync import moment
-from sync.attest import Author, KeyPair, Unsigned
+from sync.attest import Author, KeyPair, Stamp, Unsigned
+from sync.context import NOTHING
+from sync.dot import Dot
 from sync.ids import memory_id
 from sync.memory import Memory
 from sync.record import memory_version
@@ -70,6 +72,10 @@ def versions(source: Iterator[Record], count: int, first: int, now: int, author:
             created_at=at,
             updated_at=at,
         )
-        counter = clocks.counter(SECRET, memory.namespace, memory.id, first + offset)
-        made.append(memory_version(memory, author, {LIFE: counter}))
+        made.append(memory_version(memory, author, Stamp(NOTHING, 1, _counted(memory, first + offset))))
     return made
+
+
+def _counted(memory: Memory, number: int) -> Callable[[str], Dot]:
+    key = memory.namespace, memory.id
+    return lambda check: Dot(LIFE, dots.counter(SECRET, *key, check, number), check)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from node.demo.mesh import MeshNode
 from sync.attest import Author
 from sync.version import Version
 from tests.bench.corpus import LIFE, NOBODY, Record, records, versions
@@ -58,12 +59,12 @@ class Pusher:
         ) % (LIFE.encode(), quoted, self._cursor.encode(), life.encode(), b",".join(one.doc for one in batch))
 
 
-def creates_during(pusher: Pusher, batches: list[list[Version]], local_url: str) -> tuple[float, list[float]]:
+def creates_during(pusher: Pusher, batches: list[list[Version]], node: MeshNode) -> tuple[float, list[float]]:
     """Push while a local client creates one memory after the other: records per second, and milliseconds a create."""
     rates: list[float] = []
     pushing = threading.Thread(target=lambda: rates.append(pusher.push(batches)))
     took: list[float] = []
-    with Connection(local_url) as connection:
+    with Connection.to(node) as connection:
         pushing.start()
         while pushing.is_alive():
             took.append(create(connection, f"during a push {time.perf_counter_ns()}"))
@@ -71,12 +72,12 @@ def creates_during(pusher: Pusher, batches: list[list[Version]], local_url: str)
     return rates[0], took
 
 
-def looks_during(pusher: Pusher, batches: list[list[Version]], local_url: str) -> tuple[float, list[float]]:
+def looks_during(pusher: Pusher, batches: list[list[Version]], node: MeshNode) -> tuple[float, list[float]]:
     """Push while a local client asks for `/health` every 5 ms: records per second, and milliseconds a look."""
     rates: list[float] = []
     pushing = threading.Thread(target=lambda: rates.append(pusher.push(batches)))
     took: list[float] = []
-    with Connection(local_url) as connection:
+    with Connection.to(node) as connection:
         request = connection.prepared("GET", "/health")
         pushing.start()
         while pushing.is_alive():
@@ -97,9 +98,9 @@ def create(connection: Connection, title: str) -> float:
     return (time.perf_counter() - began) * 1_000
 
 
-def store_many(local_url: str, source: Iterator[Record], count: int) -> None:
+def store_many(node: MeshNode, source: Iterator[Record], count: int) -> None:
     """Store through the client API, 500 a request."""
-    with Connection(local_url) as connection:
+    with Connection.to(node) as connection:
         for start in range(0, count, BATCH):
             body = [
                 {"namespace": one.namespace, "title": one.title, "content": one.content, "tier": "long"}
@@ -146,13 +147,13 @@ def new_connections(url: str, context: ssl.SSLContext, count: int) -> list[float
     return took
 
 
-def propagation(writer_url: str, reader_url: str, count: int) -> list[float]:
+def propagation(writing: MeshNode, reading: MeshNode, count: int) -> list[float]:
     """Milliseconds from sending a create to one node until a read by id on another finds it.
 
     The reader asks without a pause, and so takes a part of a core from the node that it waits for.
     """
     took = []
-    with Connection(writer_url) as writer, Connection(reader_url) as reader:
+    with Connection.to(writing) as writer, Connection.to(reading) as reader:
         for index in range(count):
             body = b'{"title":"propagation %d","content":"%b","tier":"long"}' % (index, b"is it there yet? " * 20)
             began = time.perf_counter()

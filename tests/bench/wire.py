@@ -7,16 +7,24 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from node.demo.mesh import MeshNode
+
 
 class Connection:
-    """One kept connection. `context` None: plain HTTP."""
+    """One kept connection. `context` None: plain HTTP. `key`: the API key."""
 
-    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, context: ssl.SSLContext | None = None, key: str | None = None) -> None:
         parts = urlsplit(url)
         raw = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = context.wrap_socket(raw) if context is not None else raw
-        self._host = f"Host: {parts.netloc}\r\n".encode()
+        named = f"X-Api-Key: {key}\r\n" if key is not None else ""
+        self._host = f"Host: {parts.netloc}\r\n{named}".encode()
+
+    @classmethod
+    def to(cls, node: MeshNode) -> Self:
+        """A client of a node's local listener."""
+        return cls(node.local_url, key=node.api_key)
 
     def __enter__(self) -> Self:
         return self

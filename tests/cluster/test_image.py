@@ -90,13 +90,15 @@ def test_a_folder_carried_to_another_machine_is_that_node(cluster: Cluster) -> N
         docker("run", "--rm", "-v", f"{target}:/node", cluster.image, "fingerprint")
         == cluster.nodes[1].command("fingerprint")[1].strip()
     )
+    there = ("run", "--rm", "-v", f"{target}:/node", "-v", f"{target}-data:/data", cluster.image)
+    docker(*there, "init", "--store")  # its store was not carried there
     stored = ("store", "a title", "written on another machine", "--json")  # needs passphrase and modes to be right
-    assert json.loads(docker("run", "--rm", "-v", f"{target}:/node", cluster.image, *stored))["agent_id"] == "host:b"
+    assert json.loads(docker(*there, *stored))["agent_id"] == "host:b"
 
 
 def test_the_image_has_no_secret(cluster: Cluster) -> None:
     """The folders that volumes cover are empty, and the program's own."""
     look = "import os; print({(tuple(os.listdir(one)), os.stat(one).st_uid, oct(os.stat(one).st_mode)) for one in %r})"
-    folders = ["/node", "/data", *(f"/mesh/{name}" for name in ("ca", "a", "b", "c", "stranger"))]
+    folders = ["/node", "/data", "/mesh/ca", *(f"/mesh/{name}/data" for name in ("a", "b", "c", "stranger"))]
     told = docker("run", "--rm", "--entrypoint", "python3", cluster.image, "-c", look % folders)
     assert told == "{((), 10001, '0o40700')}"

@@ -5,7 +5,8 @@
 
 import json
 
-from cluster import Cluster, ClusterNode, eventually, says
+import pytest
+from cluster import Cluster, ClusterError, ClusterNode, eventually, says
 
 ISSUE = """
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_a_certificate_rotated(cluster: Cluster) -> None:
         cluster.compose("restart", "b")
         b.wait_up()
         for other in (a, c):
-            says(other, "b", "peer_untrusted")
+            says(other, "b", "wrong_pin")
             says(b, other.name, "refused")
         line = f"{b.status()['fingerprint']}  # b"
         assert before not in line
@@ -51,7 +52,7 @@ def test_a_fingerprint_removed_while_traffic_flows(cluster: Cluster) -> None:
     with cluster.traffic():
         cluster.some_more()
         assert a.command("allowlist", "remove", line.split()[0])[0] == 0
-        says(a, "c", "peer_untrusted")
+        says(a, "c", "peer_unlisted")
         says(c, "a", "refused")
         assert line in c.of("a")["reason"]
         assert b.of("c")["state"] != "failing"
@@ -71,9 +72,12 @@ def test_a_node_replaced_by_an_empty_one(cluster: Cluster) -> None:
     """Its store is gone, its identity is not: it is given everything again, and its own writes come back to it."""
     a, b, _ = cluster.nodes
     with cluster.traffic("a", "c"):
-        cluster.compose("rm", "-sf", "b")
+        cluster.compose("rm", "-sf", "b", "pair")  # which has the volume, too
         cluster.remove_volume("b-data")
         says(a, "b", "not_listening", "unknown_host", "disconnected", "timeout")
+        with pytest.raises(ClusterError, match=r"there is no store at /data/store\.db"):
+            cluster.compose("run", "-T", "--rm", "--no-deps", "b", "stats")  # an empty one is made by nobody unasked
+        cluster.compose("run", "-T", "--rm", "--no-deps", "b", "init", "--store")
         cluster.up("--no-deps", "b")
         b.wait_up()
         cluster.some_more()

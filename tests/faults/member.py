@@ -23,6 +23,7 @@ from node.config import PeerConfig
 from node.files import write_kept, write_private
 from node.home import Home
 from node.peerfile import with_peer
+from node.store import Store
 from node.store.backup import back_up
 from node.store.connection import connect
 from node.store.key import derive, salt_of
@@ -108,7 +109,9 @@ class Member:
             "FAULT_CLOCK": str(self._clock),
             **({"FAULT_SABOTAGE": sabotage} if sabotage is not None else {}),
         }
-        self.fingerprint = setup.init(self.home, name, (host.address,), ca=ca).fingerprint
+        here = {"AI_MEMORY_STORE_PATH": str(self._store)}
+        made = setup.init(self.home, name, (host.address,), ca=ca, api_key=False, environment=here)
+        self.fingerprint = made.fingerprint
         self.client = Client(host)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -216,14 +219,18 @@ class Member:
         back_up(self._store, self._secret, self._copy)
 
     def wipe_store(self) -> None:
-        """As a new disk would be. The process must have ended."""
-        for path in self._disk.glob("store.db*"):
-            path.unlink()
+        """As a new disk would be, and begun anew on it. The process must have ended."""
+        self._remove()
+        Store.open(self._store, self._secret, create=True, readers=1).close()
 
     def restore_store(self) -> None:
-        """Put the older copy in the place of the store. The process must have ended."""
-        self.wipe_store()
+        """Put the older copy in the place of the store, by hand and without a word. The process must have ended."""
+        self._remove()
         shutil.copy(self._copy, self._store)
+
+    def _remove(self) -> None:
+        for path in self._disk.glob("store.db*"):
+            path.unlink()
 
     @contextmanager
     def file(self) -> Iterator[Callable[[Key], list[Version]]]:

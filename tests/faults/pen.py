@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 from marker import MARKER
 
+from sync.dot import MAC_BITS
 from sync.version import Version
 from tests.faults.member import Client, Member, NoAnswer
 from tests.faults.script import Write
@@ -49,24 +50,26 @@ def seen(record: dict[str, Any], namespace: str) -> Seen:
     """A record as a client reads it."""
     attestation = record["metadata"]["attestation"] if "metadata" in record else record["attestation"]
     token = record["content"].split("\n")[0] if "content" in record else None
-    return Seen((namespace, record["id"]), token, clock_of(attestation["clock"]), record.get("title", ""))
+    return Seen((namespace, record["id"]), token, clock_of(attestation), record.get("title", ""))
 
 
-def clock_of(clock: dict[str, int]) -> Clock:
-    return frozenset(clock.items())
+def clock_of(attestation: dict[str, Any]) -> Clock:
+    """What its author had seen of each actor, itself included."""
+    latest: dict[str, int] = {}
+    for actor, counter, *_ in (attestation["dot"], *attestation["context"]):
+        latest[actor] = max(latest.get(actor, 0), counter >> MAC_BITS)
+    return frozenset(latest.items())
 
 
 @contextmanager
 def from_file(member: Member) -> Iterator[Look]:
     """Versions as a store's file has them, whatever its node does."""
     with member.file() as versions:
-        yield lambda key: [Seen(one.key, _token(one), clock_of(dict(one.clock)), one.title) for one in versions(key)]
+        yield lambda key: [_seen(one) for one in versions(key)]
 
 
-def _token(version: Version) -> str | None:
-    if version.kind == "t":
-        return None
-    return str(msgspec.json.decode(version.doc)["content"]).split("\n")[0]
+def _seen(version: Version) -> Seen:
+    return seen(msgspec.json.decode(version.doc), version.namespace)
 
 
 class Pen(threading.Thread):
@@ -165,7 +168,7 @@ class Pen(threading.Thread):
             at_new = tuple(one for one in before if one.key == written.key and one not in written.seen)
             written.seen += at_new
             if "metadata" in answer:
-                written.clock = clock_of(answer["metadata"]["attestation"]["clock"])
+                written.clock = clock_of(answer["metadata"]["attestation"])
         self._witness.wrote(written)
         if written.token is not None and written.clock is None:
             after = look(client, write.namespace)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from keys import pair
 from rust_daemon import V063, V070, Release, Request, RustDaemon
+from stamps import stamp
 from versions import memory
 
 from sync.memory import SOURCES, TIERS, memory_fault
@@ -78,7 +79,7 @@ def edges() -> Iterator[dict[str, Any]]:
 
 async def arrived(release: Release, fields: dict[str, Any]) -> bool:
     """Whether a memory with these fields, as a node sends it, is there afterwards as it was."""
-    version = memory_version(memory(**fields), pair("ai:peer"), {"ab" * 8: 1 << 20})
+    version = memory_version(memory(**fields), pair("ai:peer"), stamp({"ab" * 8: 1 << 20}))
     row = msgspec.json.encode(load(version.doc))
     daemon = RustDaemon(release)
     headers = (("content-type", "application/json"), ("x-peer-id", "host:x"))

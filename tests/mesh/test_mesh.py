@@ -1,6 +1,6 @@
 """Three real nodes in three processes: they agree, through kill -9 and through restored stores.
 
-`MESH_RECORDS` and `MESH_KILLS` scale it: `make test-mesh` runs it at full size.
+`MESH_RECORDS` and `MESH_KILLS` scale it: `make test-mesh` runs it at full size, and `make test` leaves it out.
 """
 
 import itertools
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import finished
 from marker import MARKER
 
 from node.demo.corpus import Text, texts
@@ -141,12 +142,16 @@ def test_a_node_that_was_away_catches_up(mesh: Mesh) -> None:
     print(f"\ncaught up with {len(memories)} changes in {time.monotonic() - began:.1f} s, start included")
 
 
-@pytest.mark.parametrize("what", ["store", "home"])
+@pytest.mark.parametrize("what", ["store", "home", "by the command"])
 def test_an_older_copy_restored_without_a_word(mesh: Mesh, tmp_path: Path, what: str) -> None:
-    """A store, or a whole home folder, replaced by an older copy: nothing that any node acknowledged is lost."""
+    """A store, or a whole home folder, replaced by an older copy: nothing that any node acknowledged is lost.
+
+    `ai-memory restore` does it with a word, and after a kill.
+    """
     a, b, c = mesh.nodes
     load(a, corpus(200))
     agree(mesh, 200)
+    assert finished(["backup", str(tmp_path / "backup.db"), "--home", str(b.home.path)]).code == 0
     b.stop()
     copy = tmp_path / "copy"
     shutil.copytree(b.home.path, copy)
@@ -154,11 +159,16 @@ def test_an_older_copy_restored_without_a_word(mesh: Mesh, tmp_path: Path, what:
     for index in range(20):
         b.call("POST", "/memories", {"title": f"after the copy {index}", "content": "kept by the others"})
     agree(mesh, 220)
-    b.stop()
+    if what == "by the command":
+        b.kill()
+        done = finished(["restore", str(tmp_path / "backup.db"), "--home", str(b.home.path), "--json"])
+        assert done.json["memories"] == 200
+    else:
+        b.stop()
     if what == "home":
         shutil.rmtree(b.home.path)
         shutil.copytree(copy, b.home.path)
-    else:
+    elif what == "store":
         for path in b.home.path.glob("store.db*"):
             path.unlink()
         shutil.copy(copy / "store.db", b.home.path / "store.db")

@@ -1,5 +1,6 @@
 """The configuration: every key documented, in the default file, and overridable from the environment."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from node import config as configuration
 from node.config import OTHER_VARIABLES, Config, ConfigError, load, parse
 from node.settings import PEER_SETTINGS, SETTINGS, Setting
 from node.setup import default_config
+from tls import ownership
 
 HEX = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
@@ -28,6 +30,7 @@ CHANGED: dict[str, tuple[str, str, Any]] = {
     "federation.max_handshakes": ("3", "3", 3),
     "federation.max_handshakes_per_address": ("2", "2", 2),
     "federation.max_connections": ("9", "9", 9),
+    "federation.max_connections_per_peer": ("4", "4", 4),
     "federation.default_read": ('["a/**", "b"]', "a/**,b", ["a/**", "b"]),
     "federation.default_write": ('["c"]', "c", ["c"]),
     "federation.default_legacy": ("true", "yes", True),
@@ -183,14 +186,103 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     """A file in Latin-1, say."""
     path = tmp_path / "config.toml"
     path.write_bytes(b'[node]\nname = "b\xfcro"\n')
-    with pytest.raises(ConfigError, match=r"config\.toml: not UTF-8 text"):
+    with pytest.raises(ConfigError, match=r"config\.toml: not UTF-8 text \(byte 16 is 0xfc\); save it as UTF-8"):
+        load(path, {})
+
+
+NOTHING = ["", "\n", " \t\r\n", "\ufeff", "# a comment\n", "[local]\n", default_config("desk").split("name =")[0]]
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_a_file_that_sets_nothing_starts_no_node(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off by a full disk, it would open the local listener to everybody, whatever the environment sets.
+
+    Control: without the look at it all is default.
+    """
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    for environment in ({}, {"AI_MEMORY_NODE_NAME": "desk"}):
+        with pytest.raises(
+            ConfigError, match=r"config\.toml: it (is empty|sets nothing), expected at least the \[node\]"
+        ):
+            load(path, environment)
+    path.write_text(text + '\n[log]\nlevel = "debug"\n')
+    assert load(path, {})["log", "level"] == "debug"
+    path.write_text(text)
+    monkeypatch.setattr(configuration, "_NOTHING", re.compile("nothing at all"))
+    assert load(path, {})["local", "api_key_file"] is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+def test_a_byte_order_mark_is_taken(tmp_path: Path, encoding: str) -> None:
+    """Editors of Windows write one. Places in errors count without it."""
+    path = tmp_path / "config.toml"
+    path.write_text('[node]\r\nname = "desk"\r\n', encoding=encoding)
+    assert load(path, {}).name == "desk"
+    path.write_text("node = = 1\n", encoding=encoding)
+    with pytest.raises(ConfigError, match=r"config\.toml:1:8: "):
+        load(path, {})
+
+
+SHARED = {
+    "the file": (".", "config.toml", 0o666, 0o644),
+    "the file, for a group": (".", "config.toml", 0o664, 0o644),
+    "its folder": (".", "", 0o777, 0o755),
+    "its folder, sticky": (".", "", 0o1777, 0o1755),
+    "the keyring": (".", "keyring", 0o646, 0o644),
+    "a keyring elsewhere": ("elsewhere", "keys", 0o622, 0o600),
+    "the store": (".", "store.db", 0o660, 0o640),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_what_others_could_change_starts_no_node(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes there decides over the node. Control: without the look at modes it is read."""
+    monkeypatch.setattr(ownership, "is_alone", lambda user, group: False)
+    folder, name, mode, expected = SHARED[case]
+    home = tmp_path / "home"
+    for made in (home, home / "elsewhere"):
+        made.mkdir(0o700)
+    (home / "config.toml").write_text(
+        '[trust]\nkeyring = "elsewhere/keys"\n' if "elsewhere" in case else "[log]\nlevel = 'info'\n"
+    )
+    path = home / folder / name
+    if not path.exists():
+        path.touch()
+    load(home / "config.toml", {})
+    path.chmod(mode)
+    with pytest.raises(ConfigError) as caught:
+        load(home / "config.toml", {})
+    (told,) = caught.value.problems
+    assert told.startswith(f"{path}: mode is {mode:04o}, with which ")
+    assert told.endswith(
+        f"expected {expected:04o}; look whether it still is as you left it, then run: chmod go-w {path}"
+    )
+    for module in (ownership, configuration):
+        monkeypatch.setattr(module, "require_own", lambda path, found: None)
+    load(home / "config.toml", {})
+
+
+def test_whose_a_configuration_is_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be read: who owns it, and who this is."""
+    path = tmp_path / "config.toml"
+    path.write_text("")
+
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(configuration, "read_own", denied)
+    monkeypatch.setattr(ownership.os, "geteuid", lambda: 4_321)
+    with pytest.raises(
+        ConfigError, match=r"config\.toml: Permission denied; it belongs to user .*, and this is user 4321"
+    ):
         load(path, {})
 
 
 def test_the_real_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without being told otherwise, `load` looks at the variables of this process."""
     path = tmp_path / "config.toml"
-    path.write_text("")
+    path.write_text('[log]\nlevel = "info"\n')
     monkeypatch.setenv("AI_MEMORY_NODE_NAME", "from the environment")
     assert load(path)["node", "name"] == "from the environment"
 

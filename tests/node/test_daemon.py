@@ -129,7 +129,7 @@ async def test_a_hangup_signal_reads_everything_again(mesh: Mesh, logs: list[Any
     place.list(mesh.friend.fingerprint)
     ready: asyncio.Future[Daemon] = asyncio.get_running_loop().create_future()
     config = configuration.load(place.home.config, {})
-    task = asyncio.create_task(serve(place.home, config, PASSPHRASE, create=True, ready=ready.set_result))
+    task = asyncio.create_task(serve(place.home, config, PASSPHRASE, ready=ready.set_result))
     try:
         daemon = await asyncio.wait_for(ready, 10)
         await until(lambda: bool(events(logs, "allowlist.loaded")))  # the look that follows the start

@@ -1,11 +1,14 @@
 """An edited configuration: peers are taken in while the node runs, everything else at its next start."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from certs import Mesh
 from nodes import QUIET, Place, events, eventually, has, in_step, pair, serving, write
 
+from node import config as configuration
+from node import editing, setup
 from node.edits import Edits
 
 
@@ -38,6 +41,51 @@ async def test_a_peer_is_added_and_removed_while_the_node_runs(mesh: Mesh, logs:
         a.configure()
         await told(logs, "peer.ended")
         assert daemon.links.status(daemon.book, 0) == []
+
+
+async def test_an_edit_whose_command_was_killed_is_finished_by_the_node(
+    mesh: Mesh, logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal has all of it: certificate and peer are taken in, though the command had written neither."""
+    a, b = strangers(mesh)
+    b.configure(a.as_peer())
+    async with serving(a, b) as [(_, at_a), (_, at_b)]:
+        await write(at_a, "before")
+        killed_in_the_middle(a, b, monkeypatch)
+        await eventually(has(at_b, "before"))
+        assert events(logs, "edit.failed") == []
+    assert not editing.is_unfinished(a.home.path)
+    assert [one.name for one in configuration.load(a.home.config, {}).peers] == ["b"]
+
+
+async def test_without_the_look_it_stays_half_done(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control."""
+    looked: list[str] = []
+    monkeypatch.setattr(Edits, "unfinished", lambda self: looked.append("look"))
+    a, b = strangers(mesh)
+    async with serving(a) as [(daemon, _)]:
+        killed_in_the_middle(a, b, monkeypatch)
+        looked.clear()
+        daemon.poke()
+
+        async def seen() -> list[str]:
+            return looked
+
+        await eventually(seen)
+        assert editing.is_unfinished(a.home.path)
+
+
+def killed_in_the_middle(a: Place, b: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`peer add` on a, killed once its edit had been written down."""
+
+    def killed(folder: Path) -> None:
+        if editing.is_unfinished(folder):
+            raise KeyboardInterrupt
+
+    a.unlist(b.fingerprint)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(editing, "_carry_out", killed)
+        setup.add_peer(a.home, b.as_peer(), None)
 
 
 async def test_without_the_reload_a_new_peer_waits_for_the_next_start(
@@ -86,6 +134,23 @@ async def test_a_wrong_edit_keeps_the_peers_and_names_the_line(mesh: Mesh, logs:
         await write(at_a, "still sent")
         await eventually(has(at_b, "still sent"))
         assert [peer.name for peer in daemon.book.peers] == ["b"]
+
+
+async def test_what_others_could_have_edited_is_not_taken_in(mesh: Mesh, logs: list[Any]) -> None:
+    """A configuration that every user may write: nobody in it becomes a peer. Control: once it is closed, they do."""
+    a, b = strangers(mesh)
+    b.configure(a.as_peer())
+    async with serving(a, b) as [(daemon, at_a), (_, at_b)]:
+        await write(at_a, "not for everybody")
+        a.home.config.chmod(0o666)
+        a.configure(b.as_peer())
+        found = (await told(logs, "config.broken"))["reason"]
+        assert "config.toml: mode is 0666, with which every user of this machine can change it, expected 0644" in found
+        assert [alarm.kind for alarm in daemon.edits.alarms()] == ["not_in_force"]
+        assert list(daemon.book.peers) == []
+        a.home.config.chmod(0o644)
+        await eventually(has(at_b, "not for everybody"))
+        assert daemon.edits.alarms() == []
 
 
 async def test_any_other_setting_waits_and_is_named(mesh: Mesh, logs: list[Any]) -> None:

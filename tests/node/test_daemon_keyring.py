@@ -11,6 +11,7 @@ from keys import pair as pair_of
 from knocking import until
 from lines import Caller
 from nodes import BRISK, LIFE, QUIET, Place, events, eventually, federation, has, pair, peer, push, serving, titles
+from stamps import stamp
 
 from node.config import ConfigError
 from node.daemon import Daemon
@@ -143,7 +144,7 @@ async def test_a_broken_edit_keeps_the_last_good_keyring(mesh: Mesh, logs: list[
         place.configure()  # an edit of the configuration does not bring an older keyring back
         await until(lambda: bool(events(logs, "keyring.loaded")))
         assert daemon.book.keyring.agents == {ANN, "ai:ben"}
-        path.unlink()
+        path.write_text("")
         await until(lambda: not len(daemon.book.keyring))
 
 
@@ -162,7 +163,7 @@ async def test_a_node_does_not_start_with_a_broken_keyring(mesh: Mesh) -> None:
 def said(author: Author, title: str = "pushed") -> dict[str, Any]:
     """The body of a push with one memory by this author."""
     draft = new_memory(Fields(title=title, content="text", namespace="n"), memory_id("n", title, 0), WRITTEN)
-    version = memory_version(draft, author, {LIFE: 1 << 20})
+    version = memory_version(draft, author, stamp({LIFE: 1 << 20}))
     return push(json.loads(version.doc))
 
 

@@ -10,6 +10,7 @@ from nodes import BRISK, QUIET, Place, events, eventually, failing, has, in_step
 
 from node.exchange import Exchange
 from node.links import Links
+from tls.authority import Authority
 
 
 async def test_a_write_is_pushed_as_soon_as_it_is_committed(mesh: Mesh) -> None:
@@ -122,12 +123,36 @@ def b_has_another_certificate(mesh: Mesh, a: Place, b: Place) -> None:
     a.configure(peer("b", mesh.friend.fingerprint, url=b.url))
 
 
-# How it is arranged, whether b runs, the code, and words of the reason. `{a}`: the fingerprint of a.
+def the_address_is_a_s_own(mesh: Mesh, a: Place, b: Place) -> None:
+    as_it_should_be(mesh, a, b)
+    a.configure(b.as_peer(url=a.url))
+    a.list(a.fingerprint)
+
+
+def b_is_of_another_ca(mesh: Mesh, a: Place, b: Place) -> None:
+    """b has a certificate of another CA, which a lists and pins."""
+    other = Authority.create("another mesh")
+    made = other.issue("b", hosts=("127.0.0.1",))
+    home = b.home.path
+    (home / "node.pem").write_bytes(made.cert_pem)
+    (home / "node.key").write_bytes(made.key_pem)
+    b.fingerprint = made.fingerprint
+    as_it_should_be(mesh, a, b)
+
+
+# How it is arranged, whether b runs, the code, and words of the reason. `{a}`: the fingerprint of a, and so on.
 WHY: dict[str, tuple[Callable[[Mesh, Place, Place], None], bool, str, str]] = {
     "b does not run": (as_it_should_be, False, "not_listening", "nobody listens"),
     "b does not list a": (b_does_not_list_a, True, "refused", "{a}  # a"),
-    "a does not list b": (a_does_not_list_b, True, "peer_untrusted", "compare its fingerprint"),
-    "b has another certificate": (b_has_another_certificate, True, "peer_untrusted", "compare its fingerprint"),
+    "a does not list b": (a_does_not_list_b, True, "peer_unlisted", "ai-memory allowlist add {b} --label b"),
+    "b has another certificate": (
+        b_has_another_certificate,
+        True,
+        "wrong_pin",
+        "found {b}, expected {friend}; ask its operator",
+    ),
+    "the address is a's own": (the_address_is_a_s_own, True, "own_address", "own certificate ({a}) answers there"),
+    "b is of another CA": (b_is_of_another_ca, True, "peer_unknown_ca", "peer add … --ca FILE"),
 }
 
 
@@ -141,6 +166,9 @@ async def test_a_peer_that_is_not_reached_is_told_with_the_reason(mesh: Mesh, ca
         await write(client, "unsent")
         found = await eventually(lambda: failing(client, "b"))
         assert (found["code"], found["behind"]) == (code, 1)
-        assert words.format(a=a.fingerprint.text) in found["reason"]
+        known = {"a": a.fingerprint.text, "b": b.fingerprint.text, "friend": mesh.friend.fingerprint.text}
+        assert words.format(**known) in found["reason"]
+        expected = {"not_listening": "unreachable", "refused": "refused"}.get(code, "distrusted")
+        assert found["standing"] == expected
         assert found["attempts"] >= 1
         assert found["for_seconds"] >= 0

@@ -1,5 +1,6 @@
 """The demo, small: its one JSON object, and the tools with which it proves what it says."""
 
+import io
 import itertools
 import sysconfig
 import textwrap
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from rich.console import Console
 
+from node import demo
 from node.demo import Report, corpus
 from node.demo.corpus import Text, texts
 from node.demo.evidence import Knock, plaintext_in
@@ -51,6 +54,23 @@ def test_the_demo_is_good_only_where_everything_held(converged: bool, stranger: 
     """Its exit code is made of this: nodes that differ, a stranger who got in, or one readable piece each spoil it."""
     report = Report(2, 1, 1, converged, 1.0, (1.0, 1.0), stranger, hits, ("a", "a"))
     assert report.good is good
+
+
+def summary_of(alert: str) -> str:
+    out = io.StringIO()
+    stranger = Knock(True, alert, 0)
+    demo._summary(Report(2, 1, 1, True, 1.0, (1.0, 1.0), stranger, 0, (alert, alert)), demo._console(file=out))
+    return out.getvalue()
+
+
+def test_what_nodes_answer_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of rich's own kind nor of the terminal's; and (control) a console as it comes takes it for that."""
+    shown = summary_of("[bold]x[/bold] :pile_of_poo: \x1b[2J\n")
+    for part in ("[bold]x[/bold]", ":pile_of_poo:", "\\x1b[2J\\n"):
+        assert part in shown
+    assert "\x1b" not in shown
+    monkeypatch.setattr(demo, "_console", lambda file: Console(file=file))
+    assert "[bold]" not in summary_of("[bold]x[/bold]")
 
 
 @pytest.mark.parametrize("option", [("--nodes", "1"), ("--nodes", "9"), ("--records", "9")])

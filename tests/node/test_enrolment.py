@@ -23,7 +23,7 @@ SUCCESSOR = Entry(
 
 @pytest.fixture
 def ring(tmp_path: Path) -> Enrolment:
-    return Enrolment(tmp_path / "keyring")
+    return Enrolment(tmp_path / "keyring", tmp_path)
 
 
 def test_the_file_is_made_with_an_explanation(ring: Enrolment) -> None:

@@ -1,5 +1,6 @@
 """What the exchange asks of the clocks: a machine that was rolled back begins a new life before it writes again."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 import stores
 from keys import Nobody
 
+from node import exchange as exchanges
 from node.exchange import Exchange
 from node.memories import Memories
 from node.peers import PeerBook, Strangers
@@ -21,6 +23,7 @@ from sync.engine import Engine
 from sync.ports import Ledger
 from sync.receive import Page, Part, Taken
 from sync.scope import Globs
+from sync.serve import Ask
 from sync.wire import Incoming
 
 
@@ -42,10 +45,10 @@ class Desk:
         return [life.reason for life in self.store.lives]
 
     async def write(self, title: str) -> str:
-        """Which life's counter the write got."""
+        """Which life's dot the write got."""
         made = await self.memories.create(msgspec.json.encode({"title": title, "content": "text"}), None)
         kept = self.store.reader.call(lambda reader: reader.versions(("global", made["id"])))
-        return max(kept[0].version.clock)
+        return kept[0].version.dot.actor
 
 
 @asynccontextmanager
@@ -125,3 +128,51 @@ async def test_a_page_comes_in_short_slices_while_others_write(tmp_path: Path, m
         assert await slices(one, monkeypatch, 250) == [100, 100, 50]
         one.store.writer._shared_until = 0.0
         assert await slices(one, monkeypatch, 750) == [500, 250]
+
+
+def asking(one: Desk, peer: str) -> Ask:
+    policy = one.exchange.book.policy(peer)
+    return Ask(peer, None, stores.LIFE, Globs.everything(), policy, 10, 10**6)
+
+
+async def test_a_page_that_was_cut_ahead_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By time, where the peer does not come for it; at once, where it leaves the list."""
+    async with desk(tmp_path) as one:
+        for number in range(20):
+            await one.write(str(number))
+        await one.exchange.cut(asking(one, "leaves"))
+        assert set(one.exchange._ahead) == {"leaves"}
+        one.exchange.forget("leaves")
+        assert one.exchange._ahead == {}
+        monkeypatch.setattr(exchanges, "AHEAD_FOR", 0.01)
+        await one.exchange.cut(asking(one, "does not come"))
+        async with asyncio.timeout(20):
+            while one.exchange._ahead:
+                await asyncio.sleep(0.005)
+
+
+async def test_without_an_end_the_page_would_be_held(tmp_path: Path) -> None:
+    """Control: nothing else lets go of it."""
+    async with desk(tmp_path) as one:
+        for number in range(20):
+            await one.write(str(number))
+        await one.exchange.cut(asking(one, "does not come"))
+        task = one.exchange._ahead["does not come"][2]
+        await task
+        assert set(one.exchange._ahead) == {"does not come"}
+
+
+async def lives_begun(one: Desk, count: int) -> int:
+    """How many lives begin while a peer lies so many times about the one that lives then."""
+    before = len(one.store.lives)
+    for number in range(count):
+        lie = stores.foreign(f"lie {number}", actor=one.exchange.life, counter=1 << 50)
+        page = Page(stores.PEER, stores.LIFE, None, None, None, False)
+        await one.exchange.receive(Incoming(page, (lie,), (), more=False, alarms=()))
+    return len(one.store.lives) - before
+
+
+async def test_lies_about_the_live_life_begin_no_other(tmp_path: Path) -> None:
+    """A life is kept for good, so none begins because of what a peer says."""
+    async with desk(tmp_path) as one:
+        assert await lives_begun(one, 5) == 0

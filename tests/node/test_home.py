@@ -1,20 +1,20 @@
 """A node's folder: where it is, what runs in it, and files that a crash leaves whole."""
 
 import errno
-import json
+import fcntl
 import os
-import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from node.config import ConfigError, parse
 from node.files import write_kept, write_private
-from node.home import Home, Running, require_private
+from node.home import Home, Running, is_locked, lock_of, require_private
 
 WRITERS = pytest.mark.parametrize("write", [write_private, write_kept])
 
@@ -60,43 +60,63 @@ def test_paths_of_the_configuration_are_relative_to_the_folder(monkeypatch: pyte
 # --- what runs in it
 
 
+URL, SECRET = "http://127.0.0.1:9077", "5e" * 32
+"""Of a node that is none: nobody is asked here whether anything listens."""
+
+
+def note(folder: Path, **changes: object) -> Running:
+    return replace(Running(os.getpid(), URL, None, str(folder / "store.db"), SECRET), **changes)  # type: ignore[arg-type]
+
+
 @pytest.fixture
-def door() -> Iterator[str]:
-    """The address of something that listens."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        yield f"http://127.0.0.1:{one.getsockname()[1]}"
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A store's file whose lock a process holds: this one."""
+    with lock_of(tmp_path / "store.db").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield tmp_path / "store.db"
 
 
-def test_a_running_node_is_found(tmp_path: Path, door: str) -> None:
+def test_a_running_node_is_found(tmp_path: Path, locked: Path) -> None:
     """What it wrote about itself is what others read, until it takes it back."""
     home = Home(tmp_path)
     assert home.running() is None
-    home.write_run(door, "https://127.0.0.1:1")
-    assert home.running() == Running(os.getpid(), door, "https://127.0.0.1:1")
+    home.write_run(note(tmp_path, federation_url="https://127.0.0.1:1"))
+    assert home.running() == note(tmp_path, federation_url="https://127.0.0.1:1")
     assert mode(home.run) == 0o600
+    assert SECRET not in repr(home.running())
     home.clear_run()
     home.clear_run()
     assert home.running() is None
 
 
-def test_what_a_dead_node_left_behind_does_not_count(tmp_path: Path, door: str) -> None:
-    """Its process is gone, though somebody else listens at its address by now."""
+def test_what_a_dead_node_left_behind_does_not_count(tmp_path: Path, locked: Path) -> None:
+    """Its process is gone, though another has its store by now."""
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait(30)
     home = Home(tmp_path)
-    home.run.write_text(json.dumps({"pid": gone.pid, "local_url": door, "federation_url": None}))
+    home.write_run(note(tmp_path, pid=gone.pid))
     assert home.running() is None
 
 
-def test_a_process_number_that_is_used_again_does_not_count(tmp_path: Path, door: str) -> None:
-    """The process lives, but nothing listens: it is another program, as number 1 is in every container."""
+def test_a_process_number_that_is_used_again_does_not_count(tmp_path: Path, locked: Path) -> None:
+    """The process lives, and holds no lock: it is another program, as number 1 is in every container."""
     home = Home(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port = one.getsockname()[1]
-    home.write_run(f"http://127.0.0.1:{port}", None)
+    home.write_run(note(tmp_path, store=str(tmp_path / "another.db")))
     assert home.running() is None
-    home.write_run(door, None)
+    home.write_run(note(tmp_path))
     assert home.running() is not None
+
+
+def test_to_ask_for_a_lock_changes_nothing(tmp_path: Path) -> None:
+    """It makes no file, holds nothing, and says yes for exactly as long as somebody has the store."""
+    store = tmp_path / "store.db"
+    assert not is_locked(store)
+    assert list(tmp_path.iterdir()) == []
+    with lock_of(store).open("w") as lock:
+        assert not is_locked(store)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert is_locked(store)
+    assert not is_locked(store)
 
 
 @pytest.mark.parametrize(
@@ -105,16 +125,37 @@ def test_a_process_number_that_is_used_again_does_not_count(tmp_path: Path, door
         "",
         "[]",
         "{}",
-        '{"pid": "x", "local_url": "", "federation_url": null}',
+        '{"pid": "x", "local_url": "", "federation_url": null, "store": "", "secret": ""}',
         '{"pid": 1e40}',
         '{"pid": 1, "local_url": 1}',
+        '{"pid": 1, "local_url": "", "federation_url": null, "store": "", "secret": "no hex"}',
     ],
 )
 def test_a_damaged_note_does_not_count(tmp_path: Path, text: str) -> None:
     """Whatever stands in the file, the answer is that no node runs."""
     home = Home(tmp_path)
+    home.run.touch(0o600)
     home.run.write_text(text)
     assert home.running() is None
+
+
+@pytest.mark.parametrize("exposed", [0o644, 0o620])
+def test_a_note_that_others_can_touch_is_refused(tmp_path: Path, locked: Path, exposed: int) -> None:
+    """Who reads it could answer in the node's place, who writes it could send commands anywhere."""
+    home = Home(tmp_path)
+    home.write_run(note(tmp_path))
+    home.run.chmod(exposed)
+    with pytest.raises(ConfigError, match=rf"run.json: mode is {exposed:04o}, expected 0600"):
+        home.running()
+
+
+def test_a_proof_is_of_one_run_one_address_and_one_nonce(tmp_path: Path) -> None:
+    """Whichever of them differs, the proof does: so none can be kept, or be had from the node for somebody else."""
+    one = note(tmp_path)
+    others = [replace(one, secret="5f" * 32), replace(one, local_url="http://127.0.0.1:9078")]
+    proofs = [one.proof("00" * 32), one.proof("01" * 32), *(other.proof("00" * 32) for other in others)]
+    assert len({*proofs}) == 4
+    assert one.proof("00" * 32) == proofs[0]
 
 
 # --- secret files

@@ -14,6 +14,7 @@ from node.config import ConfigError
 from node.home import Home
 from node.mesh import Member
 from tls import allowlist
+from tls.errors import IdentityError
 from tls.fingerprint import Fingerprint
 
 A, B, C = (Member(name, f"https://{name}.mesh:9443") for name in "abc")
@@ -104,15 +105,16 @@ def test_a_node_that_joins_is_paired_with_all(tmp_path: Path) -> None:
     assert [knows(tmp_path, name) for name in "abc"] == [{"b", "c"}, {"a", "c"}, {"a", "b"}]
 
 
-@pytest.mark.parametrize("lost", ["config.toml", "node.pem", None])
+@pytest.mark.parametrize("lost", ["config.toml", "node.key", None])
 def test_an_interrupted_run_is_completed(tmp_path: Path, lost: str | None) -> None:
     """Whatever was written when the power failed, the next run ends with the whole mesh."""
     mesh.make(tmp_path, (A, B))
     (tmp_path / "ca" / "members.json").unlink()
     setup.remove_peer(Home(tmp_path / "a"), "b")
     if lost is not None:
-        for name in (lost, "config.toml"):  # `init` writes the configuration last
+        for name in (lost, "config.toml"):  # `init` writes the configuration last, and pairing begins after it
             (tmp_path / "b" / name).unlink(missing_ok=True)
+        (tmp_path / "b" / "allowlist").write_text(setup.ALLOWLIST_INTRODUCTION)
     mesh.make(tmp_path, (A, B))
     assert (knows(tmp_path, "a"), knows(tmp_path, "b")) == ({"b"}, {"a"})
     assert fingerprint(tmp_path, "b") in lets_in(tmp_path, "a")
@@ -141,6 +143,50 @@ def test_a_lost_folder_is_an_error_until_it_is_asked_for(tmp_path: Path) -> None
     mesh.make(tmp_path, MEMBERS, renew=["b"])
     assert knows(tmp_path, "b") == {"a", "c"}
     assert knows(tmp_path, "a") == {"b", "c"}
+
+
+def test_a_folder_that_lost_its_configuration_alone_can_be_renewed(tmp_path: Path) -> None:
+    """`init` refuses beside a list with entries; whoever asks for a renewal has asked for another certificate."""
+    mesh.make(tmp_path, MEMBERS)
+    old = fingerprint(tmp_path, "b")
+    (tmp_path / "b" / "config.toml").unlink()
+    with pytest.raises(ConfigError, match="an allowlist with entries"):
+        setup.init(Home(tmp_path / "b"), "b", ("b.mesh",))
+    mesh.make(tmp_path, MEMBERS, renew=["b"])
+    assert fingerprint(tmp_path, "b") != old
+    assert lets_in(tmp_path, "a") == {fingerprint(tmp_path, name) for name in "bc"}
+
+
+def test_a_lost_key_is_renewed_as_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit keeps the mode of what is there, and nothing is. Control: without a private file all can read it."""
+    mesh.make(tmp_path, MEMBERS)
+    key = tmp_path / "b" / "node.key"
+    key.unlink()
+    mesh.make(tmp_path, MEMBERS, renew=["b"])
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert lets_in(tmp_path, "a") == {fingerprint(tmp_path, name) for name in "bc"}
+    key.unlink()
+    monkeypatch.setattr(mesh, "write_private", lambda path, data: None)
+    with pytest.raises(IdentityError, match="mode is 0644"):
+        mesh.make(tmp_path, MEMBERS, renew=["b"])
+
+
+@pytest.mark.parametrize("lost", [("ca.key",), ("ca.pem",), ("ca.pem", "ca.key")], ids=str)
+def test_a_ca_that_nodes_are_of_is_never_made_anew(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    """Its key may be kept elsewhere. What needs it is refused, nothing is written; what does not, goes on."""
+    mesh.make(tmp_path, (A, B))
+    for name in lost:
+        (tmp_path / "ca" / name).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        mesh.make(tmp_path, (A, B, C))
+    assert [one.split(":")[0] for one in caught.value.problems] == [str(tmp_path / "ca" / name) for name in lost]
+    assert news(tmp_path, (A, B)) == set()
+    assert contents(tmp_path) == before
+    if "ca.key" not in lost:  # the key of a CA alone: not even where nobody was paired
+        (tmp_path / "ca" / "members.json").unlink()
+        with pytest.raises(ConfigError, match="put it back from where you keep it"):
+            mesh.make(tmp_path, (A, B))
 
 
 @pytest.mark.parametrize(

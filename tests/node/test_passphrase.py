@@ -124,6 +124,7 @@ def test_no_command_takes_a_passphrase_as_an_argument() -> None:
         "--ca-key",  # a path
         "--key-type",
         "--no-passphrase-file",  # a switch
+        "--no-api-key",  # a switch
         "--key-type",
         "--api-key-file",  # a path
         "--passphrase-file",  # of `identity export`: a path

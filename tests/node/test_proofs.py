@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import versions
 from keys import pair
+from stamps import stamp
 from versions import ALICE, BOB, memory
 
 from node import proofs as module
 from node.exchange import new_engine
 from node.proofs import Proofs, verify_in_thread
 from node.store import Store
-from sync import ed25519, lives, moment
-from sync.attest import Unsigned, base64url, claim_of
+from sync import attest, ed25519, lives, moment
+from sync.attest import Unsigned, base64url, claims_of
 from sync.draft import Fields
 from sync.errors import RemoteError
 from sync.ids import memory_id
@@ -35,7 +36,7 @@ PASSPHRASE = "a passphrase of the tests"
 NOW = versions.NOW
 PEER, STRANGER = "sha256:" + "5" * 64, "sha256:" + "6" * 64
 POLICY = Policy(Globs.everything(), Trust(allow_unsigned=True))
-COLUMNS = ("namespace", "id", "kind", "at", "title", "clock", "content", "signature", "tag", "doc")
+COLUMNS = ("namespace", "id", "kind", "at", "title", "stamp", "content", "signature", "tag", "doc")
 
 
 class Place:
@@ -100,7 +101,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def theirs(title: str, author: Any = None, actor: str = ALICE) -> Version:
     return memory_version(
         memory(id=memory_id("a", title, 0), title=title, content=f"theirs, by {actor}"), author or pair("ai:peer"),
-        {actor: 1 << 20},
+        stamp({actor: 1 << 20}),
     )  # fmt: skip
 
 
@@ -138,7 +139,9 @@ def test_each_kind_is_found_by_its_id(place: Place) -> None:
 
 def test_a_beginning_of_several_is_ambiguous(place: Place) -> None:
     """As for every other look-up."""
-    place.take(*(memory_version(memory(id=f"same-{n}", title=f"t{n}"), pair("ai:x"), {ALICE: n << 20}) for n in (1, 2)))
+    place.take(
+        *(memory_version(memory(id=f"same-{n}", title=f"t{n}"), pair("ai:x"), stamp({ALICE: n << 20})) for n in (1, 2))
+    )
     with pytest.raises(RemoteError, match="begins more than one id"):
         place.one("same")
 
@@ -184,7 +187,7 @@ def test_a_bit_flipped_in_the_store_is_found(place: Place, column: str) -> None:
         lambda reader: reader.execute(f"SELECT CAST({column} AS BLOB) FROM memory WHERE number = ?", (number,))
     ).fetchone()[0]
     changed = raw[:-1] + bytes([raw[-1] ^ 1])
-    kind = "BLOB" if column in ("clock", "content", "signature", "tag", "doc") else "TEXT"
+    kind = "BLOB" if column in ("stamp", "content", "signature", "tag", "doc") else "TEXT"
     place.alter(f"UPDATE memory SET {column} = CAST(? AS {kind}) WHERE number = ?", changed, number)
     expected = victim if column != "id" else changed.decode()
     assert list(place.broken()) == [expected]
@@ -196,12 +199,12 @@ def test_without_the_look_at_the_signature_a_forged_one_would_pass(
     """A whole version that somebody signed with another key. (Control: who believes every signature finds nothing.)"""
     victim = place.write("victim")
     kept = place.store.reader.call(lambda reader: reader.versions(("a", victim)))[0].version
-    key, text, signature = claim_of(kept)
+    ((key, text, signature),) = claims_of(kept)
     forged = bytes([signature[0] ^ 1]) + signature[1:]
     doc = json.loads(kept.doc)
     doc["metadata"]["attestation"]["sig"] = base64url(forged)
     again = Version(
-        kept.namespace, kept.id, "m", kept.at, kept.clock, kept.content, forged,
+        kept.namespace, kept.id, "m", kept.at, kept.dot, kept.context, kept.depth, kept.content, forged,
         json.dumps(doc, ensure_ascii=False, separators=(",", ":")).encode(), kept.title,
     )  # fmt: skip
     assert ed25519.verifies(key, text, signature)
@@ -256,7 +259,7 @@ def test_what_was_altered_is_broken_whoever_is_enrolled(place: Place) -> None:
 def test_pages_cover_everything_once(place: Place) -> None:
     """However small they are, over more than one request to the verifier."""
     place.take(*(theirs(f"t{number}") for number in range(module.STEP + 7)))
-    deleted = tombstone_version("a", memory_id("a", "t3", 0), moment.text(place.now), pair("ai:peer"), {BOB: 1})
+    deleted = tombstone_version("a", memory_id("a", "t3", 0), moment.text(place.now), pair("ai:peer"), stamp({BOB: 1}))
     place.take(deleted)
     whole = place.all(limit=module.MAX_PAGE)
     assert len(whole) == module.STEP + 7
@@ -282,10 +285,18 @@ def test_nothing_is_proven_on_the_event_loop(place: Place, is_in_place: bool, mo
         return work(*arguments)
 
     monkeypatch.setattr(module, "recheck", noted(module.recheck))
-    monkeypatch.setattr(module, "claim_of", noted(module.claim_of))
+    monkeypatch.setattr(attest, "claims_of", noted(attest.claims_of))
     monkeypatch.setattr(ed25519, "verifies", noted(ed25519.verifies))
     if not is_in_place:
         monkeypatch.setattr(asyncio, "to_thread", at_once)
     place.all()
     assert len(threads) == 3
     assert (threading.get_ident() in threads) is not is_in_place
+
+
+def test_what_was_taken_away_whole_is_not_missed(place: Place) -> None:
+    """Nothing else in the store says that it was there: the peers do. Control: what is left is proven as before."""
+    kept, gone = place.write("stays"), place.write("goes")
+    assert {one["id"] for one in place.all()} == {kept, gone}
+    place.alter("DELETE FROM memory WHERE id = ?", gone)
+    assert {one["id"] for one in place.all()} == {kept} and place.broken() == {}

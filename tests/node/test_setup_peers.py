@@ -7,10 +7,10 @@ import pytest
 from commands import new_home
 
 from node import config as configuration
-from node import peerfile, setup
+from node import editing, peerfile
 from node.config import ConfigError, PeerConfig
 from node.home import Home
-from node.setup import NoSuchPeer, add_peer, remove_peer
+from node.setup import NoSuchPeer, add_peer, list_certificate, remove_peer
 from tls import allowlist
 from tls.allowlist import AllowlistError
 from tls.authority import Authority
@@ -140,6 +140,36 @@ def test_line_ends_are_kept(home: Home) -> None:
     assert files(home) == before
 
 
+@pytest.mark.parametrize("text", ["", EDITED[EDITED.index("[[peer]]") :]], ids=["as init writes it", "a peer first"])
+def test_a_byte_order_mark_stays(home: Home, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Editors of Windows write one: the file is read, edited around it, and a peer right behind it is found."""
+    home.config.write_text("\ufeff" + (text or home.config.read_text()))
+    before = peers(home)
+    add_peer(home, QUOTED, None)
+    assert peers(home) == (*before, QUOTED)
+    assert home.config.read_text().startswith("\ufeff")
+    remove_peer(home, QUOTED.name)
+    if text:
+        remove_peer(home, "desk")
+    assert peers(home) == before[1:]
+    assert home.config.read_bytes().count("\ufeff".encode()) == 1
+    monkeypatch.setattr(configuration, "BOM", "")  # the control
+    with pytest.raises(ConfigError):
+        configuration.load(home.config, {})
+
+
+@pytest.mark.parametrize("label", ["an older name", ""])
+def test_the_label_of_a_certificate_that_is_listed_stays_and_is_told(home: Home, label: str) -> None:
+    """The operator's own line; who asked for another label is told which one it has."""
+    path = home.path / "allowlist"
+    assert list_certificate(home, path, DESK.fingerprint, label) is None
+    before = path.read_bytes()
+    assert add_peer(home, DESK, None) == label
+    assert list_certificate(home, path, DESK.fingerprint, "a third") == label
+    assert path.read_bytes() == before
+    assert add_peer(home, ATTIC, None) is None
+
+
 def test_a_file_without_a_last_newline_gets_one(home: Home) -> None:
     """The table must not begin in the middle of a line."""
     home.config.write_text('[log]\nlevel = "info"')
@@ -167,6 +197,15 @@ def test_a_known_name_with_another_fingerprint_is_refused(home: Home) -> None:
     assert refuses(home, other) == ["peer desk has another fingerprint; run `ai-memory peer remove desk` first"]
 
 
+def test_a_nodes_own_certificate_is_no_peers(home: Home) -> None:
+    """Of two lines the wrong one was pasted: it would be in step with itself, and have no copy anywhere."""
+    own = Fingerprint.of_pem((home.path / "node.pem").read_bytes())
+    before = files(home)
+    with pytest.raises(ConfigError, match="is this node's own certificate"):
+        add_peer(home, dataclasses.replace(DESK, fingerprint=own), None)
+    assert files(home) == before
+
+
 def test_a_known_fingerprint_under_another_name_is_refused(home: Home) -> None:
     """With the line of the configuration as it would be, and the assurance that it is not so."""
     add_peer(home, DESK, None)
@@ -191,7 +230,7 @@ def test_a_broken_configuration_is_refused(home: Home) -> None:
         home.config.write_text(text)
         assert refuses(home, DESK)[0].startswith(f"{home.config}{place}")
     home.config.write_bytes(b"\xff")
-    assert refuses(home, DESK) == [f"{home.config}: not UTF-8 text"]
+    assert refuses(home, DESK)[0].startswith(f"{home.config}: not UTF-8 text (byte 0 is 0xff)")
 
 
 def test_a_missing_configuration_is_refused(tmp_path: Path) -> None:
@@ -278,13 +317,13 @@ def test_what_is_no_ca_is_refused(home: Home, tmp_path: Path, case: str, expecte
 
 def test_the_allowlist_is_written_before_the_configuration(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off in between, a removed peer is shut out already; and either command can be repeated."""
-    real, steps = setup.write_kept, []
+    real, steps = editing.write_kept, []
 
     def noted(path: Path, data: bytes) -> None:
         steps.append(path.name)
         real(path, data)
 
-    monkeypatch.setattr(setup, "write_kept", noted)
+    monkeypatch.setattr(editing, "write_kept", noted)
     add_peer(home, DESK, None)
     remove_peer(home, "desk")
     assert steps == ["allowlist", "config.toml"] * 2

@@ -1,12 +1,15 @@
 """Advisories from a file: which versions they affect, and which files are none."""
 
 import json
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from node.release import advisories
 from node.release.advisories import affects, load, matching
 from node.release.locks import ReleaseError
 
@@ -92,3 +95,41 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """By its name, without its folder."""
     with pytest.raises(ReleaseError, match=r"^absent\.json holds no advisories"):
         load(tmp_path / "absent.json")
+
+
+BOUNDS = {
+    "a long record": ("MAX_RECORD", 5_000),
+    "many bytes in all": ("MAX_UNPACKED", 5_000),
+    "many records": ("MAX_RECORDS", 1),
+    "many values": ("MAX_VALUES", 50),
+    "deep": ("MAX_DEPTH", 3),
+    "a long file": ("MAX_FILE", 200),
+}
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_a_file_that_costs_too_much_is_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bound by itself, made small. Control: with all of them as they are it is read."""
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(2):
+            archive.writestr(f"{number}.json", json.dumps(record(versions=["1"] * 100, details="x" * 10_000)))
+    assert len(load(path)) == 2
+    monkeypatch.setattr(advisories, *BOUNDS[case])
+    with pytest.raises(ReleaseError, match=r"all\.zip holds no advisories"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[", b"[1]", b'{"package": 1}', b"[" * 1_000, b" " * (advisories.MAX_QUERY + 1)]
+)
+def test_a_query_that_is_none_is_an_answer_and_no_trace(body: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """Control: a query is answered."""
+    with advisories.serve([record()]) as url:
+        with pytest.raises(urllib.error.HTTPError, match="HTTP Error 4") as refused:
+            urllib.request.urlopen(urllib.request.Request(url, body))
+        refused.value.close()
+        asked = json.dumps({"package": {"name": "thing"}, "version": "1.0"}).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, asked)) as answer:
+            assert len(json.loads(answer.read())["vulns"]) == 1
+    assert capfd.readouterr().err == ""

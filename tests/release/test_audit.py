@@ -159,3 +159,25 @@ def test_the_policy_and_the_locks_of_this_tree_are_in_order() -> None:
     """The policy reads, and every package is pinned once. What expires fails the audit, not the tests of a change."""
     policy((ROOT / "audit.toml").read_text(), module.datetime.now(module.UTC).date())
     assert len(module.pinned(ROOT)) > len(LOCKS)
+
+
+def test_what_a_source_says_cannot_command_the_terminal(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control: as the source wrote it, it would."""
+    found = [Finding("idna", "3.4", ("TEST-\x1b]0;title\x07",), ())]
+    monkeypatch.setattr(module, "run", lambda asked, url: found)
+    assert main(["--advisories", "found.json"]) == FOUND
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setattr(module, "shown", str)
+    assert main(["--advisories", "found.json"]) == FOUND
+    assert "\x1b" in capsys.readouterr().out
+
+
+def test_a_report_without_end_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: with room for it, it is read."""
+    text = json.dumps({"dependencies": [{"name": "idna", "version": "3.4", "vulns": []}], "more": [1] * 100})
+    assert read(text, {"idna": "3.4"}) == []
+    monkeypatch.setattr(module, "MAX_VALUES", 50)
+    with pytest.raises(ReleaseError, match="gave no report"):
+        read(text, {"idna": "3.4"})

@@ -7,7 +7,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from sync import engine, feed, receive, serve
+from sync import claims, engine, feed, receive, serve
 from sync.engine import Engine
 from sync.merge import Added
 from sync.ports import Giver, Kept
@@ -120,20 +120,17 @@ def cursors_survive_a_rollback(patch: Patch) -> None:
 
 def forged_claims_are_believed(patch: Patch) -> None:
     """Nobody checks the counters that a version claims of our own lives."""
-    patch.setattr(Receiver, "_check_claims", lambda *_: None)
+    patch.setattr(claims, "is_seen", lambda *_: True)
 
 
-def forged_claims_are_checked_once(patch: Patch) -> None:
-    """A lie that is kept already is not looked at again when somebody builds on it."""
-    check = Receiver._check_claims
+def only_the_live_life_is_looked_after(patch: Patch) -> None:
+    """What a lie about an ended life of ours hides is not written again."""
+    true = claims.is_seen
 
-    def checking(self: Any, peer: str, version: Any, hidden: Sequence[Kept], allowed: bool) -> None:
-        known = {claim for one in self._batch.kept(version.key) for claim in one.version.clock.items()}
-        ours = {claim for claim in version.clock.items() if claim[0] in self._own}
-        if not ours <= known:
-            check(self, peer, version, hidden, allowed)
+    def is_seen(version: Any, ours: Any, own: Any) -> bool:
+        return bool(ours.dot.actor != own.lives[-1].actor or true(version, ours, own))
 
-    patch.setattr(Receiver, "_check_claims", checking)
+    patch.setattr(claims, "is_seen", is_seen)
 
 
 def givers_known_by(patch: Patch, *, life: bool, generation: bool, confirmed: bool) -> None:

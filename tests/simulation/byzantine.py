@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from keys import pair
 
-from sync import attest, moment, wire
-from sync import clock as clocks
-from sync.attest import Author, Unsigned
+from sync import attest, context, merge, moment, wire
+from sync import dot as dots
+from sync.attest import MAX_DEPTH, Author, Stamp, Unsigned
 from sync.canonical import content_digest
+from sync.context import NOTHING, Context, join
+from sync.dot import Dot
 from sync.draft import Fields, new_memory
 from sync.errors import RemoteError
 from sync.feed import Cursor
 from sync.ids import memory_id
 from sync.memory import Memory
-from sync.merge import MAX_KEPT
 from sync.record import memory_version
 from sync.serve import Ask, Cut, RolledBack
 from sync.version import Key, Kind, Version
@@ -36,7 +37,6 @@ LIAR = "f" * 16
 CERTIFICATE = "cert-liar"
 AGENT = "agent:liar"
 MOST_HEARD = 40
-FLOOD = MAX_KEPT + 3
 _memory = msgspec.json.Decoder(Memory)
 _encode = msgspec.json.Encoder().encode
 
@@ -48,8 +48,11 @@ class Byzantine:
     heard: list[Version] = field(default_factory=list)
 
     def listen(self, node: Node) -> None:
+        known = set(self.heard)
         for some in node.store.everything().values():
-            self.heard += [one.version for one in some if one.version not in self.heard]
+            come = [one.version for one in some if one.version not in known]
+            self.heard += come
+            known.update(come)
         del self.heard[:-MOST_HEARD]
 
 
@@ -70,6 +73,11 @@ class Occasion:
         """The liar: it signs where everybody does."""
         signs = bool(self.world.keys.author(AGENT).key)
         return pair(AGENT) if signs else Unsigned(AGENT)
+
+    @property
+    def kept(self) -> list[Version]:
+        """What `node` keeps of the key, the winner first."""
+        return [one.version for one in self.node.store.everything().get(self.key, ())]
 
     @property
     def honest(self) -> list[Version]:
@@ -106,40 +114,123 @@ def _claim(on: Occasion) -> None:
     """
     life = on.victim.store.lives()[-1]
     number = max(1, on.victim.store.position().number + on.ahead)
-    guess = number << clocks.MAC_BITS | on.world.random.getrandbits(clocks.MAC_BITS)
-    _own(on, {life.actor: guess ^ (guess == clocks.counter(life.secret, *on.key, number))})
+    check = _invented(on)
+    guess = number << dots.MAC_BITS | on.world.random.getrandbits(dots.MAC_BITS)
+    true = dots.counter(life.secret, *on.key, check, number)
+    _own(on, [Dot(life.actor, guess ^ (guess == true), check)])
 
 
 def _future(on: Occasion) -> None:
     """It is dated 400 s ahead, so it has to wait."""
-    _own(on, {}, ahead=400)
+    _own(on, [], ahead=400)
 
 
 def _huge(on: Occasion) -> None:
-    """The greatest counters that are allowed, of its own and of the victim's life."""
-    _own(on, {on.victim.life: clocks.MAX_COUNTER, LIAR: clocks.MAX_COUNTER})
+    """The greatest counters that are allowed, of the victim's life and of its own dot."""
+    _own(on, [Dot(on.victim.life, dots.MAX_COUNTER, _invented(on))], counter=dots.MAX_COUNTER)
 
 
-def _own(on: Occasion, claims: dict[str, int], ahead: int = 0) -> None:
-    """A version of the liar's own, with these claims in its clock."""
-    seen = on.node.store.everything().get(on.key, ()) if on.has_seen else ()
-    own = {LIAR: on.world.random.randrange(1, 2**40)} | claims
-    version = _version(on, clocks.join((own, *(one.version.clock for one in seen))), ahead=ahead)
+def _invent(on: Occasion) -> None:
+    """A context that is full of actors which nobody is."""
+    room = context.MAX_ENTRIES - len(_truly_seen(on))
+    _own(on, [Dot(on.world.random.randbytes(8).hex(), 9, _invented(on)) for _ in range(max(0, room))])
+
+
+def _short(on: Occasion) -> None:
+    """It names what it replaces, and nothing of what that had seen."""
+    seen = on.kept
+    _tell(on, _version(on, Stamp(_named(seen), 1 + _deepest(seen), _dot(on))), seen)
+
+
+def _deep(on: Occasion) -> None:
+    """As deep as a version can be: nothing that is written over it can be deeper."""
+    seen = on.kept
+    _tell(on, _version(on, Stamp(_named(seen), MAX_DEPTH, _dot(on))), seen)
+
+
+def _impostor(on: Occasion) -> None:
+    """A dot of the victim's live life, which it never gave."""
+    number = max(1, on.victim.store.position().number + on.ahead)
+    counter = number << dots.MAC_BITS | on.world.random.getrandbits(dots.MAC_BITS)
+    life = on.victim.store.lives()[-1]
+
+    def dot(check: str) -> Dot:
+        true = dots.counter(life.secret, *on.key, check, number)
+        return Dot(life.actor, counter ^ (counter == true), check)
+
+    seen = on.kept if on.has_seen else []
+    _tell(on, _version(on, Stamp(_named(seen), 1 + _deepest(seen), dot)), seen)
+
+
+def _copy(on: Occasion) -> None:
+    """Other content under the very counter, context and depth of somebody's write, for who has not got that."""
+    if on.kept:
+        true = on.kept[0]
+        stamp = Stamp(true.context, true.depth, lambda check: Dot(true.dot.actor, true.dot.counter, check))
+        # It says truly what that write had seen; of the write itself it knows nothing.
+        book = on.world.oracle
+        seen = [book.versions[tag] for tag in book.ancestors.get(true.tag, ())]
+        _tell(on, _version(on, stamp), seen, on.victim)
+
+
+def _circle(on: Occasion) -> None:
+    """Two or three versions, each of which says that it has seen the next; for different nodes."""
+    some = [on.world.random.randbytes(8).hex() for _ in range(2 + on.ahead % 2)]
+    depth = MAX_DEPTH if on.has_seen else 1
+    for place, actor in enumerate(some):
+        following = Dot(some[(place + 1) % len(some)], 6 << dots.MAC_BITS, _invented(on))
+        stamp = Stamp(Context([following]), depth, lambda check, actor=actor: Dot(actor, 5, check))  # type: ignore[misc]  # a default binds it
+        _tell(on, _version(on, stamp), [], on.victim if place % 2 else on.node)
+
+
+def _own(on: Occasion, claims: list[Dot], ahead: int = 0, counter: int = 0) -> None:
+    """A version of the liar's own, with these claims in its context."""
+    seen = on.kept if on.has_seen else []
+    own = counter or on.world.random.randrange(1, 2**20) << dots.MAC_BITS
+    past = [entry for entry in _truly_seen(on) if entry.actor not in {LIAR, *(claim.actor for claim in claims)}]
+    stamp = Stamp(Context([*past, *claims]), 1 + _deepest(seen), lambda check: Dot(LIAR, own, check))
+    _tell(on, _version(on, stamp, ahead=ahead), seen)
+
+
+def _tell(on: Occasion, version: Version, seen: list[Version], node: Node | None = None) -> None:
+    """Push a version of the liar's own, whose author had truly seen those that its context covers."""
     if version.tag not in on.world.oracle.versions:
-        on.world.oracle.forgery(version, [one.version.tag for one in seen])
-    _push(on, [version.doc])
+        on.world.oracle.forgery(version, [one.tag for one in seen if version.context.covers(one.dot)])
+    _push(on, [version.doc], node)
 
 
-def _version(on: Occasion, clock: clocks.Clock, *, ahead: int = 0, author: Author | None = None) -> Version:
+def _truly_seen(on: Occasion) -> Context:
+    kept = on.kept if on.has_seen else []
+    return join([(one.context, one.dot) for one in reversed(kept)], on.world.now)
+
+
+def _named(seen: list[Version]) -> Context:
+    return Context(dict.fromkeys(one.dot for one in seen if one.context.number(LIAR) < 0))
+
+
+def _deepest(seen: list[Version]) -> int:
+    return min(MAX_DEPTH - 1, max((one.depth for one in seen), default=0))
+
+
+def _dot(on: Occasion) -> Callable[[str], Dot]:
+    actor = on.world.random.randbytes(8).hex()
+    return lambda check: Dot(actor, 5, check)
+
+
+def _invented(on: Occasion) -> str:
+    return on.world.random.randbytes(dots.CHECK_DIGITS // 2).hex()
+
+
+def _version(on: Occasion, stamp: Stamp, *, ahead: int = 0, author: Author | None = None) -> Version:
     fields = Fields(namespace=on.key[0], title=on.title, content=f"forged {on.world.random.random()}")
     now = on.world.now + ahead * moment.SECOND
-    return memory_version(new_memory(fields, on.key[1], now), author or on.author, clock)
+    return memory_version(new_memory(fields, on.key[1], now), author or on.author, stamp)
 
 
 def _equivocate(on: Occasion) -> None:
     """One counter, two contents, each told to another node."""
-    clock = {LIAR: on.world.random.randrange(1, 2**40)}
-    twins = [_version(on, clock) for _ in range(2)]
+    stamp = Stamp(NOTHING, 1, _dot(on))
+    twins = [_version(on, stamp) for _ in range(2)]
     for version in twins:
         on.world.oracle.forgery(version, ())
     if on.author.key:  # of two unsigned ones the merge may keep one (protocol section 8)
@@ -151,8 +242,8 @@ def _equivocate(on: Occasion) -> None:
 def _flood(on: Occasion) -> None:
     """More versions of one key than are kept."""
     docs = []
-    for number in range(FLOOD):
-        version = _version(on, {f"{number:015x}f": on.world.random.randrange(1, 2**40)})
+    for _ in range(merge.MAX_KEPT + 3):
+        version = _version(on, Stamp(NOTHING, 1, _dot(on)))
         on.world.oracle.forgery(version, ())
         docs.append(version.doc)
     _push(on, docs)
@@ -206,20 +297,38 @@ def _forge_signature(on: Occasion) -> None:
     version = on.chosen("m")
     if version is not None:
         doc, made = _opened(version)
-        made["clock"] = {**version.clock, LIAR: on.world.random.randrange(1, 2**40)}
-        said = attest.Said(
-            "m", version.namespace, version.id, made["agent"], version.content, version.at, made["clock"]
-        )
-        made["sig"] = attest.base64url(pair(AGENT).sign(said.text))
+        made["dot"] = [on.world.random.randbytes(8).hex(), 9]
+        made["context"] = [list(version.dot)]
+        read = attest.read(made, "m", *version.key, version.content, version.at)
+        assert isinstance(read, attest.Attested), read
+        made["sig"] = attest.base64url(pair(AGENT).sign(read.text))
         _refusable(on, doc, version)
 
 
-def _later_clock(on: Occasion) -> None:
-    """A tombstone or memory of another's with a greater clock, under the old signature: it would supersede all."""
+def _later_context(on: Occasion) -> None:
+    """A tombstone or memory of another's that has seen more, under the old signature."""
     version = on.chosen()
     if version is not None:
         doc, made = _opened(version)
-        made["clock"] = {**version.clock, LIAR: 2**40}
+        made["context"] = [*made["context"], [LIAR, 2**50, _invented(on)]]
+        _refusable(on, doc, version)
+
+
+def _deeper(on: Occasion) -> None:
+    """Another's version, said to lie deeper than it does."""
+    version = on.chosen()
+    if version is not None:
+        doc, made = _opened(version)
+        made["depth"] += 9
+        _refusable(on, doc, version)
+
+
+def _other_dot(on: Occasion) -> None:
+    """Another's version, said to be a write of the liar's life."""
+    version = on.chosen()
+    if version is not None and version.context.number(LIAR) < 0:
+        doc, made = _opened(version)
+        made["dot"] = [LIAR, 2**50]
         _refusable(on, doc, version)
 
 
@@ -263,7 +372,7 @@ def _impersonate(on: Occasion) -> None:
         return
     agent = attest.writer_of(version)[0]
     false = attest.KeyPair(agent, pair(AGENT).key, pair(AGENT).seed)
-    made = _version(on, {LIAR: on.world.random.randrange(1, 2**40)}, author=false)
+    made = _version(on, Stamp(NOTHING, 1, _dot(on)), author=false)
     listed = on.world.keyrings is not None and on.world.keyrings.policy == "enrolled"
     if not listed:
         on.world.oracle.forgery(made, ())
@@ -309,6 +418,12 @@ LIES: dict[str, Callable[[Occasion], None]] = {
     "claim": _claim,
     "future": _future,
     "huge": _huge,
+    "invent": _invent,
+    "short": _short,
+    "deep": _deep,
+    "impostor": _impostor,
+    "copy": _copy,
+    "circle": _circle,
     "equivocate": _equivocate,
     "flood": _flood,
     "replay": _replay,
@@ -316,7 +431,9 @@ LIES: dict[str, Callable[[Occasion], None]] = {
     "alter": _alter,
     "alter all": _alter_all,
     "forge signature": _forge_signature,
-    "later clock": _later_clock,
+    "later context": _later_context,
+    "deeper": _deeper,
+    "other dot": _other_dot,
     "swap agent": _swap_agent,
     "transplant": _transplant,
     "malformed": _malformed,
@@ -365,10 +482,8 @@ def _tell_oracle(on: Occasion, versions: tuple[Version, ...]) -> None:
 
 
 def _signed_part(version: Version) -> dict[str, Any]:
-    """A document without `metadata.agent_id`, which no signature is over (protocol section 5): a relay may alter it."""
-    doc, _ = _opened(version)
-    doc.get("metadata", {}).pop("agent_id", None)
-    return doc
+    """A document as values: its bytes may differ."""
+    return _opened(version)[0]
 
 
 def _decoded(doc: bytes, kind: Kind) -> tuple[Version, ...]:

@@ -27,11 +27,19 @@ USUAL = (
 
 
 def history(
-    rng: random.Random, topology: str, length: int, faults: Sequence[str], usual: Sequence[str] = USUAL
+    rng: random.Random,
+    topology: str,
+    length: int,
+    faults: Sequence[str],
+    usual: Sequence[str] = USUAL,
+    *,
+    one_key: bool = False,
 ) -> list[Op]:
-    """A random history. Titles and namespaces are few, so that writes collide."""
+    """A random history. Titles and namespaces are few, so that writes collide; of `one_key`, all of them do."""
     names, links = TOPOLOGIES[topology]
     namespaces, titles = ("a", "b"), ("x", "y") if rng.random() < 0.5 else ("x",)
+    if one_key:
+        namespaces, titles = ("a",), ("x",)
     ops: list[Op] = []
     for _ in range(length):
         kind, name = rng.choice((*usual, *faults)), rng.choice(names)
@@ -72,6 +80,8 @@ def history(
             case "lie":
                 what, ahead, has_seen = rng.choice(LIES), rng.choice((-1, 0, 1, 2, 50)), rng.random() < 0.5
                 ops.append((kind, what, name, rng.choice(names), namespace, title, ahead, has_seen))
+            case "daemon":
+                ops.append((kind, name, namespace, title, rng.random() < 0.5))
             case "enrol":
                 whose = rng.choice((*names, LIAR) if "lie" in faults else names)
                 ops.append((kind, name, whose, rng.random() < 0.3))

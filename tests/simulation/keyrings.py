@@ -7,7 +7,7 @@ by that: it looks at no rule of `sync.trust`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +34,12 @@ class Made:
     after: KeyPair | None = None
     at: str = ""
     """When it took over, canonical."""
+
+    @cached_property
+    def handover(self) -> bytes:
+        """The signature of the key before, by which it took over."""
+        assert self.after is not None, "the first key of its agent"
+        return self.after.sign(keyring.successor_text(self.pair.agent, self.pair.key, self.after.key, self.at))
 
 
 @dataclass
@@ -99,8 +105,7 @@ class Ring:
         if self.lists(new.key):
             return self
         if old is not None and self.lists(old.key):
-            said = keyring.successor_text(new.agent, new.key, old.key, made.at)
-            text = keyring.add_successor(self.text, new.agent, new.key, old.key, made.at, old.sign(said))
+            text = keyring.add_successor(self.text, new.agent, new.key, old.key, made.at, made.handover)
         else:
             text = keyring.add(self.text, new.key, new.agent)
         return replace(self, text=text, meant=(*self.meant, (new.key, new.agent, None)))
@@ -202,7 +207,12 @@ _signed = msgspec.json.Decoder(_Signed)
 
 def _signer(version: Version) -> tuple[str, bytes]:
     """Agent and key as they stand in a document; the key is empty where it is unsigned."""
-    found = _signed.decode(version.doc)
+    return _signer_in(version.doc)
+
+
+@lru_cache(maxsize=4_096)
+def _signer_in(doc: bytes) -> tuple[str, bytes]:
+    found = _signed.decode(doc)
     said = found.metadata.attestation if found.metadata is not None else found.attestation
     assert said is not None
     return said.agent, attest.from_base64url(said.key, 32) or b""

@@ -17,8 +17,9 @@ import pytest
 
 from tests.simulation import breakages, distrust, mutations
 from tests.simulation.breakages import Patch
+from tests.simulation.limits import TINY, Limits
 from tests.simulation.scale import write
-from tests.simulation.shapes import BYZANTINE, SHAPES, Shape, play, verified_once
+from tests.simulation.shapes import BUSY, BYZANTINE, SHAPES, Shape, play, verified_once
 
 MOST = 10_000
 """Histories within which each has to be found."""
@@ -65,7 +66,21 @@ OVERGROWN = Shape(
     ),
 )  # fmt: skip
 """A feed that grew again, to where it had been, after its machine was rolled back."""
-BUILT_UPON = Shape(("forge",) * 4, ("pair, push only",), signed=0, usual=("write",) * 6 + ("push",) * 8)
+FORGED_LIVES = Shape(("forge", "forge", "restart"), signed=0)
+LIVES_OF_B = (("restart", "B"), ("write", "B", "a", "x"))
+PUSHED_OUT = (
+    ("write", "B", "a", "x"), ("push", "B", "C", "ok"), *LIVES_OF_B, ("push", "B", "A", "ok"), *LIVES_OF_B * 4,
+    ("restart", "B"), ("delete", "B", "a", "x"), ("push", "B", "C", "ok"),
+)  # fmt: skip
+"""C has the first version, for which the context of the delete has no room; A has the second, which it covers."""
+CHAINS = ("chain", "chain, push only")
+SECOND_LOOK = Shape(
+    (), CHAINS, limits=(Limits(5, 3),), shortest=0, longest=4, usual=("push", "pull"),
+    begin=(*PUSHED_OUT, *(("push", "C", "B", "ok"),) * 2, ("pull", "B", "A", "ok")),
+)  # fmt: skip
+TIGHT = Shape(("restart",) * 6, limits=TINY[:1], signed=0, usual=BUSY, longest=60, one_key=True)
+DAEMONS = Shape(("daemon",) * 6, signed=0, usual=PLAIN)
+SKEWED_DAEMONS = Shape(("daemon", "daemon", "skew", "wait"), signed=0, usual=PLAIN)
 OFFERING = Shape(("lie",) * 8, ("chain, push only",), signed=1.0)
 LIARS = Shape(BYZANTINE * 2, signed=1.0)
 LISTED = SHAPES["keyrings"]
@@ -91,15 +106,18 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
         "what is kept, and which version wins",
         (
             (breakages.merge_newest_wins, QUIET),
-            (mutations.dominance_is_no_longer_strict, LIARS),
-            (mutations.dominance_looks_at_shared_actors_only, QUIET),
-            (mutations.dominance_by_any_greater_counter, QUIET),
+            (mutations.the_order_is_not_asked, LIARS),
+            (mutations.depth_is_not_in_the_order, SKEWED),
+            (mutations.an_entry_names_no_content, LIARS),
+            (mutations.an_entry_is_that_write_alone, QUIET),
+            (mutations.time_alone_orders_what_daemons_write, DAEMONS),
+            (mutations.stale_is_stale_for_ever, SECOND_LOOK),
             (mutations.conflicts_are_dropped, QUIET),
             (mutations.the_superseded_stay, QUIET),
             (mutations.the_winner_is_the_smallest, QUIET),
             (mutations.the_winner_came_last, QUIET),
             (mutations.the_winner_ignores_signatures, LIARS),
-            (mutations.of_equal_clocks_one_is_dropped, LIARS),
+            (mutations.of_twins_one_is_dropped, LIARS),
             (mutations.a_signature_is_worth_nothing, LIARS),
             (mutations.a_newer_memory_beats_a_tombstone, QUIET),
             (mutations.a_newer_tombstone_beats_a_memory, QUIET),
@@ -114,11 +132,16 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (mutations.settling_keeps_what_it_lets_go_of, QUIET),
         ),
     ),
-    "clock": (
+    "context": (
         "what a write has seen, and what a life may issue",
         (
-            (mutations.no_clocks_are_joined, QUIET),
-            (mutations.only_the_winners_clock_is_joined, QUIET),
+            (mutations.nothing_is_seen, QUIET),
+            (mutations.only_the_winner_is_seen, QUIET),
+            (mutations.contexts_have_no_bound, TIGHT),
+            (mutations.what_is_replaced_may_be_pushed_out, TIGHT),
+            (mutations.the_oldest_stay, TIGHT),
+            (mutations.daemons_are_seen_beyond_ones_own_time, SKEWED_DAEMONS),
+            (mutations.a_life_that_is_lied_about_writes_on, FORGED),
             (mutations.counters_stand_still, QUIET),
             (breakages.one_life_for_ever, RESTORED),
             (breakages.clocks_are_not_looked_at_before_a_write, ROLLED),
@@ -129,13 +152,15 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
         (
             (mutations.signatures_are_not_checked, LIARS),
             (mutations.signatures_are_checked_by_tag, LIARS),
-            (mutations.clocks_are_not_signed, LIARS),
+            (mutations.contexts_are_not_signed, LIARS),
+            (mutations.depth_is_not_signed, LIARS),
+            (mutations.dots_are_not_signed, LIARS),
             (mutations.agents_are_not_signed, LIARS),
             (mutations.content_is_not_signed, LIARS),
             (breakages.forged_claims_are_believed, FORGED),
-            (breakages.forged_claims_are_checked_once, BUILT_UPON),
+            (breakages.only_the_live_life_is_looked_after, FORGED_LIVES),
             (mutations.what_a_lie_hides_is_not_written_again, FORGED),
-            (mutations.no_life_begins_at_a_lie, FORGED),
+            (mutations.what_a_lie_hides_is_written_again_by_the_same_actor, FORGED),
         ),
     ),
     "keyring": (

@@ -1,4 +1,4 @@
-"""More rules taken away: of merge, clocks, signatures, lives, waiting and the feed, each by one monkeypatch.
+"""More rules taken away: of merge, contexts, signatures, lives, waiting and the feed, each by one monkeypatch.
 
 `breakages` has those of cursors and givers.
 """
@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from sync import attest, batch, feed, lives, merge, receive, serve, settle, writes
-from sync import clock as clocks
+from sync import attest, context, feed, merge, receive, serve, settle, writes
+from sync import dot as dots
 from sync.asked import Asked
+from sync.batch import Batch
+from sync.context import Context
 from sync.merge import Added
 from sync.ports import Kept, Life
 from sync.receive import Receiver
@@ -21,8 +23,7 @@ from tests.simulation.oracle import SimStore
 
 
 def _supersede(patch: Patch, rule: Any) -> None:
-    for module in (merge, receive, batch):
-        patch.setattr(module, "supersedes", rule)
+    patch.setattr(merge, "supersedes", rule)
 
 
 def _merged(patch: Patch, change: Any) -> None:
@@ -36,23 +37,34 @@ def _merged(patch: Patch, change: Any) -> None:
     patch.setattr(receive, "merge", merging)
 
 
-def dominance_is_no_longer_strict(patch: Patch) -> None:
-    """`>=` for `>`: of two versions with equal clocks each supersedes the other."""
-    _supersede(patch, lambda a, b: a.tag != b.tag and clocks.covers(a.clock, b.clock))
+def the_order_is_not_asked(patch: Patch) -> None:
+    """Whoever says that it has seen a version takes its place, though that one says the same of it."""
+    patch.setattr(merge, "is_after", lambda _a, _b: True)
 
 
-def dominance_looks_at_shared_actors_only(patch: Patch) -> None:
-    """What one clock says of an actor that the other does not know counts for nothing."""
-
-    def covers(a: clocks.Clock, b: clocks.Clock) -> bool:
-        return all(a[actor] >= counter for actor, counter in b.items() if actor in a)
-
-    patch.setattr(clocks, "covers", covers)
+def depth_is_not_in_the_order(patch: Patch) -> None:
+    """A version comes after another by its time alone, whoever's clock was wrong."""
+    patch.setattr(merge, "is_after", lambda a, b: (a.at, a.tag) > (b.at, b.tag))
 
 
-def dominance_by_any_greater_counter(patch: Patch) -> None:
-    """One greater counter is enough."""
-    patch.setattr(merge, "dominates", lambda a, b: any(a.get(actor, 0) > counter for actor, counter in b.items()))
+def an_entry_names_no_content(patch: Patch) -> None:
+    """Whoever has seen a counter has seen whatever anybody signs under it."""
+    patch.setattr(Context, "covers", lambda self, dot: self.number(dot.actor) >= dot.number)
+
+
+def an_entry_is_that_write_alone(patch: Patch) -> None:
+    """Of an actor only the very last write counts as seen, and not those before it."""
+    patch.setattr(Context, "covers", Context.names)
+
+
+def time_alone_orders_what_daemons_write(patch: Patch) -> None:
+    """A later row of a daemon takes the place of one whose author had seen more."""
+    patch.setattr(merge, "_has_seen_by_time", lambda a, b: a.context.legacy > b.context.legacy)
+
+
+def stale_is_stale_for_ever(patch: Patch) -> None:
+    """What is stale when it comes is not looked at again when what it was stale by goes."""
+    patch.setattr(receive, "MAX_SECOND_LOOKS", 0)
 
 
 def conflicts_are_dropped(patch: Patch) -> None:
@@ -84,19 +96,20 @@ def the_winner_ignores_signatures(patch: Patch) -> None:
     patch.setattr(merge, "ordered", lambda kept: tuple(sorted(kept, key=rank, reverse=True)))
 
 
-def of_equal_clocks_one_is_dropped(patch: Patch) -> None:
-    """The greater of two signed versions with equal clocks supersedes the other."""
+def of_twins_one_is_dropped(patch: Patch) -> None:
+    """The greater of two signed versions of one counter supersedes the other."""
     true = merge.supersedes
 
     def rule(a: Version, b: Version) -> bool:
-        return true(a, b) or (a.clock == b.clock and bool(a.signature and b.signature) and a.rank > b.rank)
+        return true(a, b) or (a.dot[:2] == b.dot[:2] and bool(a.signature and b.signature) and a.rank > b.rank)
 
     _supersede(patch, rule)
 
 
 def a_signature_is_worth_nothing(patch: Patch) -> None:
-    """Of equal clocks the signed one does not supersede the unsigned one."""
-    _supersede(patch, lambda a, b: a.clock != b.clock and clocks.dominates(a.clock, b.clock))
+    """Of one write in two documents the signed one does not supersede the other."""
+    true = merge.supersedes
+    _supersede(patch, lambda a, b: a.dot != b.dot and true(a, b))
 
 
 def a_newer_memory_beats_a_tombstone(patch: Patch) -> None:
@@ -112,7 +125,7 @@ def a_newer_tombstone_beats_a_memory(patch: Patch) -> None:
 
 
 def one_content_is_one_version(patch: Patch) -> None:
-    """What says the same as a kept version is taken for it, whatever its clock."""
+    """What says the same as a kept version is taken for it, whatever its author had seen."""
     true = receive.merge
 
     def merging(kept: Sequence[Kept], incoming: Kept) -> Any:
@@ -144,31 +157,76 @@ def settling_keeps_what_it_lets_go_of(patch: Patch) -> None:
 
     def settling(some: Any, *rest: Any) -> Any:
         with pytest.MonkeyPatch.context() as meanwhile:
-            only_the_winners_clock_is_joined(meanwhile)
+            only_the_winner_is_seen(meanwhile)
             return true(some, *rest)
 
     patch.setattr(settle, "settle", settling)
 
 
-def no_clocks_are_joined(patch: Patch) -> None:
-    """A write's clock is its own counter alone."""
-    patch.setattr(clocks, "join", lambda _clocks: {})
+def nothing_is_seen(patch: Patch) -> None:
+    """A write's context is empty."""
+    patch.setattr(writes, "join", lambda _pasts, _latest: context.NOTHING)
 
 
-def only_the_winners_clock_is_joined(patch: Patch) -> None:
+def only_the_winner_is_seen(patch: Patch) -> None:
     """A write has seen the winner, and settles nothing."""
+    true = context.join
+    patch.setattr(writes, "join", lambda pasts, latest: true(pasts[-1:], latest))
 
-    def join(some: Iterable[clocks.Clock]) -> dict[str, int]:
-        return dict(next(iter(some), {}))
 
-    patch.setattr(clocks, "join", join)
+def contexts_have_no_bound(patch: Patch) -> None:
+    """A write says all that it has seen, however much that is; readers have their limit."""
+    true = context.join
+
+    def join(pasts: Any, latest: int) -> Context:
+        with pytest.MonkeyPatch.context() as meanwhile:
+            meanwhile.setattr(context, "MAX_ENTRIES", 10**6)
+            return true(pasts, latest)
+
+    patch.setattr(writes, "join", join)
+
+
+def what_is_replaced_may_be_pushed_out(patch: Patch) -> None:
+    """Of a context that is full the last entries stay, whatever the others stand for."""
+    true = context.join
+
+    def join(pasts: Any, latest: int) -> Context:
+        everything = true([(Context(), entry) for past, dot in pasts for entry in (dot, *past.entries)], latest)
+        return Context(everything.entries[-context.MAX_ENTRIES :])
+
+    patch.setattr(writes, "join", join)
+
+
+def the_oldest_stay(patch: Patch) -> None:
+    """Of a context that is full the entries that were joined last go."""
+    true = context.join
+
+    def join(pasts: Any, latest: int) -> Context:
+        with pytest.MonkeyPatch.context() as meanwhile:
+            meanwhile.setattr(context, "MAX_ENTRIES", 10**6)
+            return Context(true(pasts, latest).entries[: context.MAX_ENTRIES])
+
+    patch.setattr(writes, "join", join)
+
+
+def daemons_are_seen_beyond_ones_own_time(patch: Patch) -> None:
+    """A write claims to have seen rows of daemons that are dated after it."""
+    true = context.join
+    patch.setattr(writes, "join", lambda pasts, _latest: true(pasts, 2**53))
+
+
+def a_life_that_is_lied_about_writes_on(patch: Patch) -> None:
+    """A write under a counter beyond which somebody says that we wrote."""
+    patch.setattr(writes, "_is_lied_about", lambda *_: False)
 
 
 def counters_stand_still(patch: Patch) -> None:
     """Every write of a life has the number 1."""
-    true = clocks.counter
+    true = dots.counter
     patch.setattr(
-        clocks, "counter", lambda secret, namespace, record_id, _number: true(secret, namespace, record_id, 1)
+        dots,
+        "counter",
+        lambda secret, namespace, record_id, check, _number: true(secret, namespace, record_id, check, 1),
     )
 
 
@@ -190,17 +248,27 @@ def signatures_are_checked_by_tag(patch: Patch) -> None:
 
 
 def _unsaid(patch: Patch, begins: bytes) -> None:
-    true = attest.Said.text.fget  # type: ignore[attr-defined]
+    true = attest.Said.undotted.fget  # type: ignore[attr-defined]  # a property's function, which mypy does not know
 
-    def text(said: attest.Said) -> bytes:
+    def undotted(said: attest.Said) -> bytes:
         return b"\n".join(line for line in true(said).split(b"\n") if not line.startswith(begins))
 
-    patch.setattr(attest.Said, "text", property(text))
+    patch.setattr(attest.Said, "undotted", property(undotted))
 
 
-def clocks_are_not_signed(patch: Patch) -> None:
+def contexts_are_not_signed(patch: Patch) -> None:
     """A signature says nothing of what its author had seen."""
-    _unsaid(patch, b"clock ")
+    _unsaid(patch, b"context ")
+
+
+def depth_is_not_signed(patch: Patch) -> None:
+    """A signature says nothing of how deep a version lies."""
+    _unsaid(patch, b"depth ")
+
+
+def dots_are_not_signed(patch: Patch) -> None:
+    """A signature says nothing of which write it is."""
+    patch.setattr(attest, "dotted", lambda undotted, _dot: undotted)
 
 
 def agents_are_not_signed(patch: Patch) -> None:
@@ -215,18 +283,12 @@ def content_is_not_signed(patch: Patch) -> None:
 
 def what_a_lie_hides_is_not_written_again(patch: Patch) -> None:
     """The lie is noticed, and what it hides is gone."""
-    patch.setattr(receive, "restate_as_was", lambda _batch, one, _keys: one)
+    patch.setattr(receive, "restate_as_was", lambda _batch, _one, _keys: None)
 
 
-def no_life_begins_at_a_lie(patch: Patch) -> None:
-    """What a lie would hide is written again in the life that the lie is about."""
-    true = Receiver._begin_life
-
-    def beginning(self: Receiver, reason: str) -> None:
-        if reason != lives.FORGED_CLAIM:
-            true(self, reason)
-
-    patch.setattr(Receiver, "_begin_life", beginning)
+def what_a_lie_hides_is_written_again_by_the_same_actor(patch: Patch) -> None:
+    """Again under the life that the lie is about."""
+    patch.setattr(Batch, "one_off", lambda self: self.life.actor)
 
 
 def the_head_is_not_compared(patch: Patch) -> None:
@@ -256,7 +318,7 @@ def what_waited_is_forgotten(patch: Patch) -> None:
     true = Receiver.due
 
     def due(self: Any, scope_of: Any, limit: int) -> Any:
-        self.accept = lambda *_rest, **_named: False
+        self.accept = lambda *_rest, **_named: ()
         return true(self, scope_of, limit)
 
     patch.setattr(Receiver, "due", due)

@@ -16,9 +16,11 @@ from sync.scope import Globs
 from sync.serve import Ask, Cut, RolledBack
 from sync.trust import KeyPolicy
 from sync.version import Version
+from tests.simulation.keyrings import Ring
 from tests.simulation.nodes import Node, Nodes
 
 EVERYTHING = Globs.everything()
+NOTHING = Taken()
 Link = tuple[str, str, Sequence[str]]
 """Who pushes to, or is pulled from by whom; and how."""
 
@@ -63,6 +65,8 @@ class Network(Nodes):
         self.bodies_sent = 0
         self.offers_sent = 0
         self._is_quiet = False
+        self._policies: dict[tuple[int, int], tuple[Policy, Ring | None]] = {}
+        """Whose tags are worked out once: by the identity of scope and ring, which live as long as this does."""
         super().__init__(names, seed, keys, policy)
 
     def hang_up(self, node: Node) -> None:
@@ -91,7 +95,8 @@ class Network(Nodes):
             self.note(alarms)
             result = sender.engine.cut(sender.store, ask, self.clock(sender))
         assert isinstance(result, Cut)
-        self.offers_sent += len(msgspec.json.decode(b"[%b]" % result.page.offers))
+        if result.page.offers:
+            self.offers_sent += len(msgspec.json.decode(b"[%b]" % result.page.offers))
         self.bodies_sent += result.page.count
         return result
 
@@ -103,8 +108,12 @@ class Network(Nodes):
 
     def policy_for(self, receiver: Node, sender: str) -> Policy:
         """What a node takes from another: the one place where the simulator makes a policy."""
-        scope = self.inn.get((sender, receiver.name[0]), EVERYTHING)
-        return Policy(scope, ANYBODY if receiver.ring is None else receiver.ring.trust)
+        scope, ring = self.inn.get((sender, receiver.name[0]), EVERYTHING), receiver.ring
+        found = self._policies.get((id(scope), id(ring)))
+        if found is None:
+            found = (Policy(scope, ANYBODY if ring is None else ring.trust), ring)
+            self._policies[id(scope), id(ring)] = found
+        return found[0]
 
     def push(self, sender: str, receiver: str, how: str = "ok") -> None:
         p, q = self.nodes[sender], self.nodes[receiver]
@@ -165,7 +174,7 @@ class Network(Nodes):
         A page of one transaction is torn inside it: all that it did is undone.
         """
         parts = [versions[i : i + self.slice_size] for i in range(0, len(versions), self.slice_size)] or [()]
-        total = Taken()
+        total = NOTHING
         for index, some in enumerate(parts):
             part = Part(some, index == 0, index + 1 == len(parts), attest.genuine(some))
             if torn and index:
@@ -175,7 +184,8 @@ class Network(Nodes):
             if torn and part.last:
                 self.die_in(receiver, receiver.engine.receive, page, part, policy, total, now)
                 return None
-            total = total.joined(receiver.store.transaction(receiver.engine.receive, page, part, policy, total, now))
+            taken = receiver.store.transaction(receiver.engine.receive, page, part, policy, total, now)
+            total = total.joined(taken) if index else taken
             if not part.last:
                 self._between(receiver, page.peer)
         total = receiver.engine.asking(page, versions, total, self.clock(receiver))

@@ -11,8 +11,9 @@ from typing import Any
 
 from memory_store import MemoryStore
 
+from sync import context
 from sync.batch import Batch
-from sync.ports import Kept
+from sync.ports import FeedPage, Kept, PageRequest, PeerState
 from sync.version import Key, Version
 
 
@@ -20,8 +21,8 @@ from sync.version import Key, Version
 class Fault:
     """A broken promise.
 
-    `kind`: lost, undead, diverged, digests, reissued, forged, untrusted, stripped, twins, winner, unsettled, unseen,
-    future, restless or raised.
+    `kind`: lost, undead, diverged, digests, reissued, forged, untrusted, stripped, twins, twice, winner, unsettled,
+    unseen, future, restless or raised.
     """
 
     kind: str
@@ -40,6 +41,18 @@ class SimStore(MemoryStore):
     def transaction(self, body: Any, *args: Any) -> Any:
         """Without a copy to go back to: nothing fails here but what `World.die_in` lets die, which keeps one."""
         return body(self, *args)
+
+    def peer(self, peer: str) -> PeerState:
+        """As the store in memory says it, and without a state in reserve: nothing is asked for as often."""
+        found = self._peers.get(peer)
+        return PeerState(peer) if found is None else found
+
+    def page(self, request: PageRequest) -> FeedPage:
+        """As the store in memory cuts it; of nothing new without a look at every key."""
+        number, head = self._position.number, self._position.head
+        if request.after >= number:
+            return FeedPage(b"", b"", b"", 0, b"", number, number, head, None, None)
+        return super().page(request)
 
     def copy(self) -> "SimStore":
         twin = type(self)()
@@ -65,6 +78,10 @@ class Oracle:
     """Signed versions by the copies of them that a liar took the signature from."""
     twins: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Two versions that a liar made under one counter."""
+    daemons: set[bytes] = field(default_factory=set)
+    """Written by daemons without lives: what nobody's context orders of these is ordered by time."""
+    crowded: bool = False
+    """A context was full: an old version may come back beside its successor."""
     at_once: list[Fault] = field(default_factory=list)
     """Faults that were seen when they happened."""
 
@@ -77,13 +94,16 @@ class Oracle:
             store = batch.ledger
             assert isinstance(store, SimStore)
             before = [one.version.tag for one in batch.kept(key)]
-            after = [one.version.tag for one in kept]
+            after = {one.version.tag for one in kept}
+            come = after.difference(before)
             gone = [tag for tag in before if tag not in after]
+            if sum(one.giver is None for one in kept) > 1:
+                self._note(Fault("twice", f"{store.owner} keeps two versions of {key} that it wrote itself"))
             for one in kept:
-                if one.giver is None and one.version.tag not in before:
+                if one.giver is None and one.version.tag in come:
                     self._written(one.version, gone)
                     store.written |= {one.version.tag}
-                elif one.version.tag not in before and not self.admits(store.owner, one.version):
+                elif one.version.tag in come and not self.admits(store.owner, one.version):
                     self._note(Fault("untrusted", f"{store.owner} took {shown(one.version)}"))
                 if one.version.doc in self.lies or one.version.tag not in self.versions:
                     self._note(Fault("forged", f"{shown(one.version)} was accepted"))
@@ -105,6 +125,7 @@ class Oracle:
             self.at_once.append(Fault("reissued", f"{shown(version)} was written twice"))
             return
         self.versions[version.tag] = version
+        self.crowded |= len(version.context) >= context.MAX_ENTRIES
         seen = [tag for tag in replaced if tag in self.ancestors]  # all, while no forgery is accepted
         self.ancestors[version.tag] = frozenset(seen).union(*(self.ancestors[tag] for tag in seen))
 
@@ -112,6 +133,16 @@ class Oracle:
         """A liar made this version, having truly seen those."""
         self._written(version, seen)
         self.forged.add(version.tag)
+
+    def by_daemon(self, version: Version, seen: Sequence[bytes]) -> None:
+        """A daemon wrote this version, having truly seen those."""
+        self._written(version, seen)
+        self.daemons.add(version.tag)
+
+    def _outdated(self, known: Set[bytes]) -> set[bytes]:
+        """Daemons' versions of keys of which a later one is known, or was seen by what is: the last write counts."""
+        found = {self.versions[tag] for tag in (known | self._under(known)) & self.daemons}
+        return {one.tag for one in found if any(one.key == other.key and one.at < other.at for other in found)}
 
     def settled(self, node: str, winner: Version, kept: Set[bytes], seen: Set[bytes], left: Set[bytes]) -> None:
         """Somebody settled a conflict: what was kept, what they had seen, and what is left."""
@@ -153,19 +184,15 @@ class Oracle:
             known = come[name]
             dead = self._under(known)
             for one, other in self.twins:
-                if one in known and other in known and (one in kept[name]) != (other in kept[name]) and not waits:
-                    found.append(
-                        Fault(
-                            "twins",
-                            f"{name} keeps one of {shown(self.versions[one])} and {shown(self.versions[other])}",
-                        )
-                    )
+                gone = [tag for tag in (one, other) if tag in known - dead - kept[name]]
+                if one in known and other in known and gone and not waits:
+                    found.append(Fault("twins", f"{name} let go of {shown(self.versions[gone[0]])}"))
             unanswered = self._unanswered(stores[name], refused)
-            for tag in known - dead - kept[name] - excused:
+            for tag in known - dead - kept[name] - excused - self._outdated(known):
                 if self.versions[tag].key not in unanswered:
                     found.append(Fault("lost", f"{name} lacks {shown(self.versions[tag])}"))
-            for tag in kept[name] & dead:
-                if not any(tag in self.ancestors[one] for one in known & self.forged):
+            for tag in kept[name] & dead if not self.crowded else ():
+                if self.versions[tag].key not in lied_about:
                     found.append(Fault("undead", f"{name} keeps {shown(self.versions[tag])}"))
         if alike and not waits:
             first, *others = stores
@@ -178,11 +205,19 @@ class Oracle:
         return found
 
     def _stripped(self, stores: Mapping[str, SimStore]) -> Iterator[Fault]:
-        """A copy without its signature goes where the signed version has come."""
+        """A copy without its signature goes where the signed version has come.
+
+        Unless a lie took the signed one's place first, and another lie, which has not seen as much, that one's: then
+        nobody there knows that the copy is old. Nor where a context was full, and what had seen the signed one says so
+        no more.
+        """
+        lied_about = {self.versions[tag].key for tag in self.forged - self.stripped.keys()}
         for name, store in stores.items():
-            for some in store.everything().values():
+            for key, some in store.everything().items():
+                kept = {one.version.tag for one in some}
                 for one in some:
-                    if self.stripped.get(one.version.tag) in store.known:
+                    signed = self.stripped.get(one.version.tag)
+                    if signed in (kept if key in lied_about or self.crowded else store.known):
                         yield Fault("stripped", f"{name} keeps {shown(one.version)} though it had the signed one")
 
     def _refused(self, stores: Mapping[str, SimStore]) -> frozenset[bytes]:
@@ -252,4 +287,6 @@ def _misordered(stores: Mapping[str, SimStore]) -> Iterator[Fault]:
 
 def shown(version: Version) -> str:
     """A version for people."""
-    return f"{version.kind} {version.namespace}/{version.id} of {version.at} {dict(version.clock)}"
+    past = f"d{version.depth} [{version.context!r}]"
+    name = f"{version.namespace}/{version.id} of {version.at}"
+    return f"{version.kind} {name} {version.dot.actor}:{version.dot.counter} {past}"

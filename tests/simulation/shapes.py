@@ -7,24 +7,22 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from keys import Nobody, Signing
 
-from sync import ed25519
 from sync.attest import Keychain
 from sync.trust import KeyPolicy
 from tests.simulation import world
 from tests.simulation.histories import USUAL, enrolments, history
+from tests.simulation.limits import TINY, Limits, in_force
 from tests.simulation.oracle import Fault
+from tests.simulation.remembered import LASTING, OF_A_HISTORY, remembered
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import Op
 
 PAGES = (world.PAGE_BYTES, world.PAGE_BYTES, 1, 900, 1_800)
 """Bytes of documents in a page: more than there are, none, one memory and a part, three; a key goes whole."""
-VERIFIED = 4_096
-"""Signatures whose verification is remembered, by key, text and signature."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,21 @@ class Shape:
     usual: Sequence[str] = tuple(USUAL)
     begin: Sequence[Op] = ()
     """Played first: a scene that random histories come upon too rarely."""
+    limits: Sequence[Limits] = (Limits(),)
+    one_key: bool = False
+    """All is about one memory."""
     policies: Sequence[KeyPolicy] = ()
     """Where there are any, all nodes have keyrings and one of these for agents that are not listed."""
 
 
 BYZANTINE = ("lie",) * 6
+LIVES = ("restart",) * 6
+DAEMONS = ("daemon",) * 4
+DENSE = ("write",) * 6 + ("delete", "link") + ("push",) * 5 + ("pull",) * 5 + ("deliver",) * 3
+"""So many writes that keys have more versions than are kept."""
+BUSY = ("write",) * 8 + ("delete", "resolve", "move") + ("push",) * 5 + ("pull",) * 5 + ("deliver",) * 2
 ENROLLING = ("enrol", "enrol", "enrol", "revoke", "rotate", "strike")
+SMALL: Mapping[str, Any] = {"limits": TINY, "longest": 60, "one_key": True, "usual": BUSY}
 SHAPES: Mapping[str, Shape] = {
     "nothing": Shape(),
     "restarts": Shape(("restart", "crash")),
@@ -69,6 +76,19 @@ SHAPES: Mapping[str, Shape] = {
         ("restart", "crash", "backup", "restore", "rollback", "skew", "cut", "mend", "wait", "lie", "lie", "lie"),
         signed=1.0,
     ),
+    "daemons": Shape((*DAEMONS, "restart")),
+    "daemons and restores": Shape((*DAEMONS, "backup", "restore", "clone", "restart", "scope")),
+    "tiny": Shape(LIVES, **SMALL),
+    "tiny, with conflicts": Shape(LIVES, ("mesh of four", "star of four"), **SMALL | {"usual": DENSE}),
+    "tiny, with restores": Shape((*LIVES, "backup", "restore", "rollback", "clone"), **SMALL),
+    "tiny, with scopes": Shape((*LIVES, "scope", "skew", "wait"), limits=TINY, longest=45),
+    "tiny, with clocks": Shape((*LIVES, "skew", "skew", "wait"), **SMALL),
+    "tiny, with daemons": Shape((*LIVES, *DAEMONS), **SMALL),
+    "tiny, with liars": Shape((*LIVES, *BYZANTINE), signed=1.0, **SMALL),
+    "tiny, with everything": Shape(
+        (*LIVES, *BYZANTINE, *DAEMONS, "crash", "backup", "restore", "rollback", "clone", "skew", "cut", "mend"),
+        **SMALL,
+    ),
     "keyrings": Shape(ENROLLING, signed=1.0, policies=("enrolled", "any")),
     "keyrings with liars": Shape((*BYZANTINE, *ENROLLING), signed=1.0, policies=("enrolled", "enrolled", "any")),
     # A clone is another agent to the simulator, which nobody enrols.
@@ -89,16 +109,20 @@ class History:
     ops: Sequence[Op]
     options: Mapping[str, Any]
     keys: Keychain
+    limits: Limits
 
     def __str__(self) -> str:
-        return f"{self.seed!r}: {self.topology}, {type(self.keys).__name__}, {dict(self.options)}\n{list(self.ops)!r}"
+        played = f"{self.topology}, {type(self.keys).__name__}, {dict(self.options)}, {self.limits}"
+        return f"{self.seed!r}: {played}\n{list(self.ops)!r}"
 
 
 def drawn(shape: Shape, seed: str) -> History:
     """A history of a shape."""
     rng = random.Random(seed)
     topology = rng.choice(list(shape.topologies))
-    ops = [*shape.begin, *history(rng, topology, rng.randint(shape.shortest, shape.longest), shape.faults, shape.usual)]
+    length = rng.randint(shape.shortest, shape.longest)
+    drawn_ops = history(rng, topology, length, shape.faults, shape.usual, one_key=shape.one_key)
+    ops = [*shape.begin, *drawn_ops]
     options: dict[str, Any] = {
         "page_limit": rng.choice((1, 1, 2, 3, 20)),
         "page_bytes": rng.choice(PAGES),
@@ -108,27 +132,26 @@ def drawn(shape: Shape, seed: str) -> History:
     if shape.policies:
         options["policy"] = rng.choice(shape.policies)
         ops = [*enrolments(rng, topology, shape.faults), *ops]
-    return History(seed, topology, ops, options, Signing() if rng.random() < shape.signed else Nobody())
+    return History(
+        seed, topology, ops, options, Signing() if rng.random() < shape.signed else Nobody(), rng.choice(shape.limits)
+    )
 
 
 def play(shape: Shape, seed: str) -> list[Fault]:
     """Play one history; an error that somebody raised is a fault too."""
     one = drawn(shape, seed)
     try:
-        return world.run(one.topology, one.ops, keys=one.keys, **one.options)
+        with in_force(one.limits), remembered(OF_A_HISTORY):
+            return world.run(one.topology, one.ops, keys=one.keys, **one.options)
     except Exception:
         return [Fault("raised", traceback.format_exc(limit=-4))]
 
 
 @contextmanager
 def verified_once() -> Iterator[None]:
-    """Each signature is verified once in a process, and remembered by all that the answer depends on."""
-    verifies = ed25519.verifies
-    ed25519.verifies = lru_cache(maxsize=VERIFIED)(verifies)
-    try:
+    """Each signature is verified once in a process, each line of a keyring read once."""
+    with remembered(LASTING):
         yield
-    finally:
-        ed25519.verifies = verifies
 
 
 def replay(shape: str, seed: str) -> str:

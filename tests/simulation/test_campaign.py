@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync import merge
+from sync import ed25519, merge
 from tests.simulation import campaign, mutate, shapes
 from tests.simulation.__main__ import main
 from tests.simulation.campaign import Chunk, Figures, Report
@@ -62,10 +62,10 @@ def test_what_breaks_is_told_with_the_way_to_play_it_again(
 
 def test_a_signature_that_was_verified_is_remembered_only_inside() -> None:
     """The library itself is asked again afterwards."""
-    before = shapes.ed25519.verifies
+    before = ed25519.verifies
     with verified_once():
-        assert shapes.ed25519.verifies is not before
-    assert shapes.ed25519.verifies is before
+        assert ed25519.verifies is not before
+    assert ed25519.verifies is before
 
 
 def test_the_book_counts_no_history_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,13 +112,11 @@ CONTROLS = {
         [
             ("backup", "B"),
             ("write", "B", "a", "y"),
-            ("write", "B", "a", "x"),
-            ("pull", "B", "A", "ok"),
+            ("write", "B", "a", "y"),
+            ("write", "B", "a", "y"),
             ("pull", "B", "A", "ok"),
             ("restore", "B", "machine", 0),
-            ("write", "B", "b", "y"),
-            ("write", "B", "b", "z"),
-            ("write", "B", "a", "x"),
+            ("write", "B", "a", "y"),
         ],
         None,
     ),
@@ -140,11 +138,11 @@ CONTROLS = {
     "a counter carries a MAC": Control(
         breakages.forged_claims_are_believed,
         PAIR,
-        [("forge", "A", "B", "b", "x", 1), ("write", "B", "b", "x")],
+        [("write", "B", "b", "x"), ("forge", "A", "B", "b", "x", 50)],
         ("forge", "forge"),
     ),
     "a lie that others build on is still a lie": Control(
-        breakages.forged_claims_are_checked_once,
+        breakages.forged_claims_are_believed,
         PUSH,
         [
             ("write", "A", "b", "x"),

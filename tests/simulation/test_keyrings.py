@@ -108,7 +108,7 @@ def test_without_the_rule_the_lie_is_seen(what: str, break_it: object, monkeypat
 def test_the_oracles_own_judgement_is_that_of_the_rules() -> None:
     """Two readings of the same keyrings, the product's and that of whoever edited them, over what histories keep."""
     compared = refused = 0
-    for number in range(60):
+    for number in range(80):
         one = drawn(SHAPES["keyrings with liars"], f"judged/{number}")
         mesh = World(one.topology, keys=one.keys, **one.options)
         for op in one.ops:

@@ -16,7 +16,7 @@ from tests.simulation.shapes import SHAPES, drawn, play, replay, verified_once
 from tests.simulation.topologies import TOPOLOGIES, links
 from tests.simulation.world import TABLE, Op, World, run
 
-HISTORIES = int(os.environ.get("SIMULATE_HISTORIES", "200"))
+HISTORIES = int(os.environ.get("SIMULATE_HISTORIES", "60"))
 """Of each shape."""
 
 

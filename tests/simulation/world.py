@@ -12,7 +12,7 @@ from sync import lives, moment, writes
 from sync.attest import Keychain
 from sync.draft import Fields
 from sync.trust import KeyPolicy
-from tests.simulation import byzantine, keyrings, misfortunes
+from tests.simulation import byzantine, daemons, keyrings, misfortunes
 from tests.simulation.network import Network
 from tests.simulation.nodes import SECOND
 from tests.simulation.oracle import Fault
@@ -151,6 +151,7 @@ TABLE: dict[str, Callable[..., None]] = {
     "forge": byzantine.forge,
     "lie": byzantine.lie,
     "clone": misfortunes.clone,
+    "daemon": daemons.write,
     "enrol": keyrings.enrol,
     "strike": keyrings.strike,
     "revoke": keyrings.revoke,

@@ -100,15 +100,18 @@ class Bridged:
         await self.memories.create(msgspec.json.encode(body), None)
 
     async def change(self, record_id: str, **fields: Any) -> None:
+        """Of an id that is in several namespaces, the winner."""
         self.tick()
         try:
-            await self.memories.update(record_id, msgspec.json.encode(fields), None, None)
+            place = (await self.memories.found(record_id, None)).namespace
+            await self.memories.update(record_id, msgspec.json.encode(fields), None, place)
         except RemoteError as error:
             assert error.code in ("title_taken", "not_found"), error
 
     async def delete(self, record_id: str) -> None:
         self.tick()
-        await self.memories.delete(record_id, None, None)
+        place = (await self.memories.found(record_id, None)).namespace
+        await self.memories.delete(record_id, None, place)
 
     async def ours(self) -> list[dict[str, Any]]:
         """Our memories; of two with one title the one that a look-up answers comes last."""

@@ -49,6 +49,7 @@ class Mesh:
     def put(self, name: str, identity: Identity) -> Visitor:
         cert, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         cert.write_bytes(identity.cert_pem)
+        key.touch(0o600)
         key.write_bytes(identity.key_pem)
         return Visitor(IdentityFiles(cert, key, self.ca), identity.fingerprint)
 

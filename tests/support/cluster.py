@@ -93,7 +93,7 @@ class ClusterNode:
 
         def answers() -> bool:
             try:
-                return bool(self.get("/health")["federation_enabled"])
+                return bool(self.call("GET", "/health")[1]["federation_enabled"])  # 503 until it is
             except (OSError, http.client.HTTPException):
                 return False
 
@@ -331,7 +331,7 @@ class Cluster:
         """What is in one volume, and nothing else, into another. No container may use them."""
         script = (
             "import shutil, pathlib\n"
-            "for one in pathlib.Path('/mesh/a').iterdir(): one.unlink()\n"
+            "for one in pathlib.Path('/mesh/a').iterdir(): one.rmdir() if one.is_dir() else one.unlink()\n"
             "shutil.copytree('/data', '/mesh/a', dirs_exist_ok=True)"
         )
         docker("run", "--rm", "-v", f"{self.project}_{source}:/data", "-v", f"{self.project}_{target}:/mesh/a",
@@ -364,7 +364,8 @@ WORDS = {
     "timeout": "no answer in time; is the peer reachable, or is a firewall between?",
     "disconnected": "the peer hung up; it may be restarting, or refuse us",
     "refused": "the peer refused our certificate; ask its operator to add this line to its allowlist: sha256:",
-    "peer_untrusted": "the peer's certificate is not the pinned one, not on our allowlist, of another CA, or expired",
+    "wrong_pin": "another certificate than the configured one answers there: found sha256:",
+    "peer_unlisted": "is not on our allowlist; let it in: `ai-memory allowlist add sha256:",
     "http_507": "the peer answered 507: this node's disk is full: nothing was stored; try again once it has space",
     "clock_skew": "ahead of this node's clock",
 }

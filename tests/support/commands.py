@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
+from stores import key_of
 
+from node import config as configuration
 from node import setup
 from node.cli import main
+from node.files import write_private
 from node.home import Home
+from node.store import making
 
 PATIENCE = 30.0
 """Seconds after which a wait that should end by itself is given up."""
+PASSPHRASE = "a passphrase of forty characters or more, say"
 PROGRAM = (sys.executable, "-m", "node")
 
 
@@ -65,10 +70,18 @@ def run(
     return Ran(ran.exit_code, ran.stdout, ran.stderr)
 
 
-def new_home(folder: Path, name: str = "desk", **options: Any) -> Home:
-    """A node's folder, made as `ai-memory init` makes it, with listeners on ports that the system chooses."""
-    home = Home(folder / f"home-{name}")
-    setup.init(home, name, ("localhost", "127.0.0.1"), **options)
+def new_home(
+    folder: Path, name: str = "desk", environment: Mapping[str, str] | None = None, *, api_key: bool = True
+) -> Home:
+    """A node's folder, made as `ai-memory init` makes it, with listeners on ports that the system chooses.
+
+    All have one passphrase and one salt, so that the key of their stores is derived once. `environment`: of the node.
+    `api_key`: whether its local listener asks for one.
+    """
+    home, given = Home(folder / f"home-{name}"), dict(environment or {})
+    setup.init(home, name, ("localhost", "127.0.0.1"), write_passphrase=False, api_key=api_key, environment=given)
+    write_private(home.passphrase, f"{PASSPHRASE}\n".encode())
+    making.make(home.store(configuration.load(home.config, given)), key_of(PASSPHRASE, b"one salt for all"))
     edit(home, "local", "listen", '"127.0.0.1:0"')
     edit(home, "federation", "listen", '"127.0.0.1:0"')
     return home

@@ -1,12 +1,12 @@
 """A store in memory that keeps the promises of `sync.ports`: what the rules are tested against without SQL."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 
-from sync import link
+from sync import givers, link
 from sync.feed import EMPTY, ZERO_HEAD
 from sync.ports import Change, FeedPage, Giver, Kept, Life, PageRequest, PeerState, Position, Waiting
 from sync.version import Key
@@ -21,7 +21,7 @@ class MemoryStore:
         self._heads: dict[int, bytes] = {0: ZERO_HEAD}
         self._records: dict[Key, tuple[Kept, ...]] = {}
         self._numbers: dict[Key, int] = {}
-        self._givers: list[Giver] = []
+        self._certificates: list[str] = []
         self._peers: dict[str, PeerState] = {}
         self._waiting: list[Waiting] = []
 
@@ -54,6 +54,9 @@ class MemoryStore:
     def kept(self, keys: Iterable[Key]) -> Mapping[Key, Sequence[Kept]]:
         return {key: self._records[key] for key in keys if key in self._records}
 
+    def tags(self, keys: Iterable[Key]) -> Mapping[Key, Set[bytes]]:
+        return {key: {one.version.tag for one in kept} for key, kept in self.kept(keys).items()}
+
     def titled(self, namespace: str, title: str) -> Sequence[Kept]:
         return [
             kept[0]
@@ -61,12 +64,15 @@ class MemoryStore:
             if key[0] == namespace and kept[0].version.kind == "m" and kept[0].version.title == title
         ]
 
-    def links_from(self, source_id: str) -> Sequence[Key]:
-        return [
+    def links_from(self, source_id: str, namespace: str, most: int) -> Sequence[Key]:
+        found = [
             key
             for key, kept in self._records.items()
-            if kept[0].version.kind == "l" and link.ends(key[1])[0] == source_id
+            if key[0] == namespace and kept[0].version.kind == "l" and link.ends(key[1])[0] == source_id
         ]
+        found.sort(key=lambda key: self._numbers[key], reverse=True)
+        own = [key for key in found if self._records[key][0].giver is None]
+        return [*own[:most], *[key for key in found if key not in own][:most]]
 
     def own_after(self, at: str) -> Sequence[Key]:
         return [
@@ -76,9 +82,6 @@ class MemoryStore:
     def kept_after(self, at: str) -> Sequence[Key]:
         return [key for key, kept in self._records.items() if any(one.version.at > at for one in kept)]
 
-    def take_unsigned(self, limit: int) -> Sequence[Key]:
-        return []  # it was never without keys
-
     def put(self, changes: Sequence[Change]) -> None:
         assert len({change.key for change in changes}) == len(changes)
         for change in changes:
@@ -87,9 +90,9 @@ class MemoryStore:
             self._numbers[change.key] = change.number
 
     def giver_id(self, giver: Giver) -> int:
-        if giver not in self._givers:
-            self._givers.append(giver)
-        return self._givers.index(giver) + 1
+        if giver.peer not in self._certificates:
+            self._certificates.append(giver.peer)
+        return self.find_giver(giver)
 
     def peer(self, peer: str) -> PeerState:
         return self._peers.get(peer, PeerState(peer))
@@ -103,6 +106,9 @@ class MemoryStore:
     def waiting(self, keys: Iterable[Key]) -> Sequence[Waiting]:
         wanted = set(keys)
         return [one for one in self._waiting if one.version.key in wanted]
+
+    def waits(self, tags: Iterable[bytes]) -> Set[bytes]:
+        return set(tags) & {one.version.tag for one in self._waiting}
 
     def waiting_bytes(self, peer: str) -> int:
         return sum(len(one.version.doc) for one in self._waiting if one.peer == peer)
@@ -120,7 +126,9 @@ class MemoryStore:
     # --- FeedReader
 
     def find_giver(self, giver: Giver) -> int:
-        return self._givers.index(giver) + 1 if giver in self._givers else 0
+        if giver.peer not in self._certificates:
+            return 0
+        return givers.number_of(self._certificates.index(giver.peer) + 1, giver)
 
     def page(self, request: PageRequest) -> FeedPage:
         rows = sorted((number, key) for key, number in self._numbers.items() if number > request.after)

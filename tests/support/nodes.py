@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,12 +15,15 @@ from keys import pair as pair_of
 from knocking import plain_client
 from lines import Caller, Reply, port_of
 from marker import MARKER
+from stamps import stamp
+from stores import key_of
 
 from node import config as configuration
 from node import setup
 from node.config import PeerConfig
 from node.daemon import Daemon, running
 from node.home import Home
+from node.store import making
 from sync.draft import Fields, new_memory
 from sync.ids import memory_id
 from sync.ports import Position
@@ -46,6 +50,11 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def new_store(path: Path) -> None:
+    """An empty store under `PASSPHRASE`, as `init` makes it; all have one salt, so that their key is derived once."""
+    making.make(path, key_of(PASSPHRASE, b"one salt for all"))
+
+
 class Place:
     """A node's folder and its settings; `async with place.serving() as daemon` runs the node."""
 
@@ -61,10 +70,13 @@ class Place:
         }
         key = mesh.folder / "ca.key"
         if not key.exists():
+            key.touch(0o600)
             key.write_bytes(mesh.authority.key_pem)
-        made = setup.init(self.home, name, ("127.0.0.1",), ca=(mesh.ca, key), write_passphrase=False)
+        asks = ("local", "api_key_file") in settings
+        made = setup.init(self.home, name, ("127.0.0.1",), ca=(mesh.ca, key), write_passphrase=False, api_key=asks)
         self.fingerprint: Fingerprint = made.fingerprint
         self.configure()
+        new_store(self.home.path / "store.db")
 
     @property
     def url(self) -> str:
@@ -111,7 +123,7 @@ class Place:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Daemon]:
         config = configuration.load(self.home.config, {})
-        async with running(self.home, config, PASSPHRASE, create=True) as daemon:
+        async with running(self.home, config, PASSPHRASE) as daemon:
             yield daemon
 
 
@@ -210,6 +222,14 @@ def in_step(caller: Caller, name: str) -> Callable[[], Awaitable[Any]]:
     return look
 
 
+def standing_is(caller: Caller, name: str, *wanted: str) -> Callable[[], Awaitable[Any]]:
+    async def look() -> Any:
+        told = await status_of(caller, name)
+        return told if told["standing"] in wanted else None
+
+    return look
+
+
 def has(caller: Caller, *wanted: str) -> Callable[[], Awaitable[Any]]:
     async def look() -> bool:
         return set(wanted) <= await titles(caller)
@@ -273,12 +293,14 @@ def memory(
     draft = new_memory(
         Fields(title=title, content=content, namespace=namespace, **fields), memory_id(namespace, title, 0), at
     )
-    return json.loads(memory_version(draft, pair_of("ai:peer"), {LIFE: clock << 20}).doc)
+    return json.loads(memory_version(draft, pair_of("ai:peer"), stamp({LIFE: clock << 20})).doc)
 
 
 def tombstone(title: str, *, namespace: str = "team", at: str, clock: int = 2) -> Any:
     """A delete by a peer, as JSON."""
-    version = tombstone_version(namespace, memory_id(namespace, title, 0), at, pair_of("ai:peer"), {LIFE: clock << 20})
+    version = tombstone_version(
+        namespace, memory_id(namespace, title, 0), at, pair_of("ai:peer"), stamp({LIFE: clock << 20})
+    )
     return json.loads(version.doc)
 
 

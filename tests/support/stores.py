@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from keys import ANYBODY, Nobody
 from marker import MARKER
+from stamps import over, stamp
 
 from node.store import Reader, Store
 from node.store.connection import Connection, connect
@@ -161,12 +162,12 @@ class Keeper:
 
 
 def foreign(title: str, content: str = "theirs", namespace: str = "a", **how: Any) -> Version:
-    """A version written elsewhere: `actor`, `counter`, `now`, and fields of the memory."""
+    """A version written elsewhere: `actor`, `counter`, `now`, `seen` (what it replaces), `id`, and its fields."""
     actor, counter, now = how.pop("actor", "e" * 16), how.pop("counter", 1 << 20), how.pop("now", START)
-    memory = new_memory(
-        Fields(namespace=namespace, title=title, content=content, **how), memory_id(namespace, title, 0), now
-    )
-    return memory_version(memory, Unsigned("agent:elsewhere"), {actor: counter})
+    seen, record_id = how.pop("seen", ()), how.pop("id", memory_id(namespace, title, 0))
+    memory = new_memory(Fields(namespace=namespace, title=title, content=content, **how), record_id, now)
+    placed = over(*seen, actor=actor, counter=counter) if seen else stamp({actor: counter})
+    return memory_version(memory, Unsigned("agent:elsewhere"), placed)
 
 
 def until(condition: Callable[[], bool]) -> None:

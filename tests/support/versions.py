@@ -7,9 +7,10 @@ from typing import Any
 
 from keys import ANYBODY, Nobody
 from memory_store import MemoryStore
+from stamps import stamp
 
 from sync import lives, moment
-from sync.attest import Unsigned
+from sync.attest import Stamp, Unsigned
 from sync.draft import Fields
 from sync.engine import Engine
 from sync.ids import memory_id
@@ -44,35 +45,41 @@ def memory(**fields: Any) -> Memory:
     return Memory(**{**usual, **fields})
 
 
-def version(clock: Mapping[str, int] | None = None, *, signature: bytes = b"", **fields: Any) -> Version:
+def version(clock: Mapping[str, int] | Stamp | None = None, *, signature: bytes = b"", **fields: Any) -> Version:
     """A version of a memory by another node. `seconds`: its time, from `NOW`."""
     seconds = fields.pop("seconds", 0)
     fields.setdefault("updated_at", moment.text(NOW + round(seconds * SECOND)))
-    made = memory_version(memory(**fields), Unsigned("agent:other"), clock or {ALICE: 1})
+    made = memory_version(memory(**fields), Unsigned("agent:other"), _stamp(clock or {ALICE: 1}))
     return replace(made, signature=signature, tag=b"")
 
 
-def stone(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", record_id: str = ID) -> Version:
+def _stamp(clock: Mapping[str, int] | Stamp) -> Stamp:
+    return clock if isinstance(clock, Stamp) else stamp(clock)
+
+
+def stone(
+    clock: Mapping[str, int] | Stamp, *, seconds: float = 0, namespace: str = "a", record_id: str = ID
+) -> Version:
     """A tombstone by another node."""
     return tombstone_version(
-        namespace, record_id, moment.text(NOW + round(seconds * SECOND)), Unsigned("agent:other"), clock
+        namespace, record_id, moment.text(NOW + round(seconds * SECOND)), Unsigned("agent:other"), _stamp(clock)
     )
 
 
-def link(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
+def link(clock: Mapping[str, int] | Stamp, *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
     """A link by another node, from the memory `ID` to `OTHER` where nothing else is said."""
     usual: dict[str, Any] = {
         "source_id": ID, "target_id": OTHER, "relation": "related_to",
         "created_at": moment.text(NOW + round(seconds * SECOND)),
     }  # fmt: skip
-    return link_version(namespace, **{**usual, **fields}, author=Unsigned("agent:other"), clock=clock)
+    return link_version(namespace, **{**usual, **fields}, author=Unsigned("agent:other"), stamp=_stamp(clock))
 
 
-def unlink(clock: Mapping[str, int], *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
+def unlink(clock: Mapping[str, int] | Stamp, *, seconds: float = 0, namespace: str = "a", **fields: Any) -> Version:
     """An unlink by another node."""
     usual = {"source_id": ID, "target_id": OTHER, "relation": "related_to"}
     at = moment.text(NOW + round(seconds * SECOND))
-    return unlink_version(namespace, **{**usual, **fields}, at=at, author=Unsigned("agent:other"), clock=clock)
+    return unlink_version(namespace, **{**usual, **fields}, at=at, author=Unsigned("agent:other"), stamp=_stamp(clock))
 
 
 def verified(versions: Sequence[Version], *, first: bool = True, last: bool = True) -> Part:

@@ -9,12 +9,13 @@ import versions
 from hypothesis import given
 from hypothesis import strategies as st
 from keys import pair
-from versions import ALICE, ID, NOW, SECOND, Desk
+from stamps import over
+from versions import ALICE, BOB, ID, NOW, SECOND, Desk
 
 from sync import adoption, moment
 from sync.adoption import Adopted
 from sync.attest import base64url
-from sync.legacy.judge import ACTOR
+from sync.dot import LEGACY, Dot
 from sync.record import Refused, read
 from sync.version import Version
 
@@ -22,9 +23,9 @@ KEY = ("a", ID)
 
 
 def legacy(seconds: float = 0, **fields: Any) -> Version:
-    """A version as an import makes it of a row: its time is its clock."""
+    """A version as an import makes it of a row: its time is all that it knows."""
     at = NOW + round(seconds * SECOND)
-    return versions.version({ACTOR: at}, updated_at=moment.text(at), **fields)
+    return versions.version({LEGACY: at}, updated_at=moment.text(at), **fields)
 
 
 def adopt(desk: Desk, *some: Version, dry_run: bool = False) -> Adopted:
@@ -170,7 +171,8 @@ def test_a_lie_about_this_nodes_own_writes_is_survived() -> None:
     """A file's version that claims what this node never wrote raises the alarm that a peer's would."""
     desk = Desk()
     written = desk.write().version
-    lie = versions.version({desk.life: written.clock[desk.life] + 1, ALICE: 9}, id=written.id, content="lie")
+    claim = Dot(desk.life, written.dot.counter + 1, written.dot.check)
+    lie = versions.version(over(actor=ALICE, depth=9, lies=(claim,)), id=written.id, content="lie")
     adopted = adopt(desk, lie)
     assert [alarm.kind for alarm in adopted.alarms] == ["forged_claim"]
     assert {one.version.content for one in desk.kept(written.key)} == {written.content, lie.content}
@@ -200,3 +202,21 @@ def test_twice_is_once_in_any_order(rows: list[tuple[int, int, str]], random: An
     digests = {desk.store.position().digest for desk in (once, twice, elsewhere)}
     assert len(digests) == 1
     assert all(len(kept) == 1 for kept in once.store.everything().values())
+
+
+def test_a_delete_older_than_the_memory_says_something_else_than_it() -> None:
+    """Only what says the same is an echo."""
+    desk = Desk()
+    desk.take(versions.version({ALICE: 1}, seconds=9))
+    assert adopt(desk, versions.stone({BOB: 1})).outcomes == ("taken",)
+    assert [one.version.kind for one in desk.kept(KEY)] == ["m", "t"]
+
+
+def test_a_link_that_says_no_more_than_the_kept_one_is_an_echo() -> None:
+    """With a time of its own, as a daemon that was given ours tells it."""
+    desk = Desk()
+    ours = versions.link({ALICE: 1})
+    desk.take(ours)
+    again = versions.link({LEGACY: NOW + SECOND}, seconds=1)
+    assert adopt(desk, again).outcomes == ("unchanged",)
+    assert desk.tags(ours.key) == {ours.tag}

@@ -87,3 +87,21 @@ def test_a_body_of_too_many_pieces_is_not_looked_into(monkeypatch: pytest.Monkey
     monkeypatch.setattr(apart, "MOST_TOKENS", 50)
     assert apart.lists(body, NAMES) is None
     assert apart.elements(body[12:-1]) is None
+
+
+def test_a_list_of_just_the_most_comes_apart() -> None:
+    """One element more and it does not; a comma behind the last is one more that holds nothing."""
+    assert apart.elements(b"[1,2,3]", 3) == [b"1", b"2", b"3"]
+    assert apart.elements(b"[1,2,3]", 2) is None
+    assert apart.elements(b"[1,2,]", 3) == [b"1", b"2", b""]
+    assert apart.elements(b"[1,2,]", 2) is None
+    assert apart.elements(b"[ ]", 0) == []
+    assert apart.lists(b'{"memories":[1,2],"tombstones":[3]}', NAMES, 3) is not None
+    assert apart.lists(b'{"memories":[1,2],"tombstones":[3]}', NAMES, 2) is None
+
+
+def test_a_body_of_too_many_pieces_is_not_half_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies behind the last piece looked at may hold more of the same."""
+    monkeypatch.setattr(apart, "MOST_TOKENS", 12)
+    assert apart.lists(b'{"memories":[1],"a":1}', NAMES) is not None
+    assert apart.lists(b'{"memories":[1],"a":1,"b":2,"c":3,"d":4,"e":5}', NAMES) is None

@@ -1,17 +1,19 @@
 """Which offered versions are asked of whom: one body, once, and nobody who offers keeps the others away."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import versions
 from hypothesis import given
 from hypothesis import strategies as st
-from versions import ALICE, BOB, PEER, Desk
+from versions import ALICE, BOB, PEER, SECOND, Desk
 
 from sync import asked, wire
 from sync.asked import PATIENCE, Asked, Choice
 from sync.engine import Engine
 from sync.receive import Offer, Page, Part, Policy, Taken
+from sync.trust import Trust
 
 ONE, TWO = b"1" * 16, b"2" * 16
 NOW = versions.NOW
@@ -82,12 +84,19 @@ def test_who_is_asked_may_be_asked_again() -> None:
 
 
 def test_who_offers_and_never_sends_does_not_keep_the_others_away() -> None:
-    """Its time is not begun anew by its offering again, and when it is over, the others come first."""
+    """Its time is not begun anew by its offering again, and when it is over, whoever offers is asked."""
     book, _ = asking(("liar", ONE, 0), ("q", ONE, 10))
     for at in range(20, PATIENCE, 50_000):
         assert book.choose("liar", (ONE,), NOW + at).wanted == (ONE,)
-    assert book.choose("liar", (ONE,), NOW + PATIENCE + 1) == Choice((), PATIENCE - 1)
-    assert book.choose("q", (ONE,), NOW + PATIENCE + 2).wanted == (ONE,)
+    assert book.choose("liar", (ONE,), NOW + PATIENCE + 1).wanted == (ONE,)
+    for peer in ("q", "r", "liar", "q"):
+        assert book.choose(peer, (ONE,), NOW + PATIENCE + 2).wanted == (ONE,)
+
+
+def test_what_was_waited_for_in_vain_is_not_left_to_anybody_again() -> None:
+    """Several who offer and never send do not take turns."""
+    book, _ = asking(("liar", ONE, 0), ("q", ONE, 10), ("another", ONE, PATIENCE))
+    assert book.choose("q", (ONE,), NOW + PATIENCE + 1).wanted == (ONE,)
 
 
 def test_where_nobody_else_offers_it_is_asked_for_after_all() -> None:
@@ -103,13 +112,35 @@ def test_a_clock_that_steps_back_keeps_nobody_away() -> None:
 
 
 def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more, the oldest may be asked twice."""
+    """While so many are waited for, what is asked for beside them may be asked twice; then the oldest go."""
     monkeypatch.setattr(asked, "MAX_ASKED", 2)
     book = Asked()
     tags = tuple(bytes([n]) * 16 for n in range(3))
     book.choose("p", tags, NOW)
-    assert book.choose("q", tags[1:], NOW + 1).wanted == ()
-    assert book.choose("q", tags[:1], NOW + 1).wanted == tags[:1]
+    assert book.choose("q", tags, NOW + 1) == Choice(tags[2:], PATIENCE - 1)
+    assert book.choose("r", tags[2:], NOW + PATIENCE).wanted == tags[2:]
+    assert list(book._requests) == [tags[1], tags[2]]
+    assert book.choose("q", tags[2:], NOW + PATIENCE + 1).wanted == ()
+
+
+def test_who_is_forgotten_in_vain_keeps_nobody_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody gets another patience by offering so much that what it was asked for before is forgotten."""
+    monkeypatch.setattr(asked, "MAX_ASKED", 1)
+    book, _ = asking(("h", ONE, 0), ("b", ONE, 10), ("h", TWO, PATIENCE), ("h", ONE, PATIENCE + 1))
+    assert book.choose("b", (ONE,), NOW + PATIENCE + 2).wanted == (ONE,)
+
+
+def test_it_remembers_a_bounded_number_of_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that were heard of as of the lazy, who was noted last."""
+    monkeypatch.setattr(asked, "MAX_PEERS", 2)
+    book = Asked()
+    for n in range(4):
+        book.choose(f"h{n}", (ONE, TWO), NOW + n)
+        book.choose("b", (TWO,), NOW + n)
+        book.came(f"h{n}", (ONE,), NOW + n)
+        book.refused(f"h{n}", (TWO,))
+        book._requests.clear()
+    assert (list(book._heard), list(book._lazy)) == (["h2", "h3"], ["h2", "h3"])
 
 
 @given(st.lists(st.tuples(st.sampled_from("pqr"), st.booleans(), st.integers(0, 300_000)), max_size=30))
@@ -156,3 +187,174 @@ def test_without_it_both_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "asking", lambda _self, _page, _versions, taken, _now: taken)
     desk = Desk()
     assert (offered(desk, PEER, ONE).wanted, offered(desk, OTHER, ONE).wanted) == ((ONE,), (ONE,))
+
+
+def test_what_comes_from_another_is_no_sign_of_who_was_asked() -> None:
+    """Whoever was asked and sends nothing is given no more time for it."""
+    book, _ = asking(("p", ONE, 0), ("p", TWO, 0))
+    book.came("q", (ONE,), NOW + 400_000)
+    assert book.choose("r", (TWO,), NOW + PATIENCE) == Choice((TWO,))
+    book, _ = asking(("p", ONE, 0), ("p", TWO, 0))
+    book.came("p", (ONE,), NOW + 400_000)
+    assert book.choose("r", (TWO,), NOW + PATIENCE) == Choice((), 400_000)
+
+
+def kept_away(book: Asked, tag: bytes, begin: int) -> int:
+    """Microseconds until `b` is asked for what `h` offered first, while `h` sends other things it was asked for."""
+    at = begin
+    while at < begin + 60 * SECOND:
+        book.choose("h", (tag,), at)
+        other = at.to_bytes(16, "big")
+        book.choose("h", (other,), at)
+        book.came("h", (other,), at)
+        if book.choose("b", (tag,), at + 1).wanted:
+            return at - begin
+        at += PATIENCE // 5
+    return 60 * SECOND
+
+
+def test_who_sends_something_else_keeps_others_away_for_a_limit_alone() -> None:
+    """Once; after that what it offers is asked of whoever else has it, at once."""
+    book = Asked()
+    assert asked.LIMIT <= kept_away(book, ONE, NOW) < asked.LIMIT + PATIENCE
+    assert kept_away(book, TWO, NOW + 5 * SECOND) == 0
+
+
+def test_that_is_forgiven_after_a_while() -> None:
+    """A link may be slow for a time."""
+    book = Asked()
+    kept_away(book, ONE, NOW)
+    later = NOW + asked.LAZY + 2 * asked.LIMIT
+    assert asked.LIMIT <= kept_away(book, TWO, later) < asked.LIMIT + PATIENCE
+
+
+def test_without_the_limit_it_keeps_them_away_for_ever() -> None:
+    """Control."""
+    assert kept_away(Asked(limit=10**12), ONE, NOW) == 60 * SECOND
+
+
+def test_without_the_memory_of_it_each_version_would_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control."""
+    monkeypatch.setattr(Asked, "_is_lazy", lambda *_: False)
+    book = Asked()
+    kept_away(book, ONE, NOW)
+    assert kept_away(book, TWO, NOW + 5 * SECOND) >= asked.LIMIT
+
+
+def test_a_slow_link_is_waited_for() -> None:
+    """A thousand versions over nearly the whole limit, a hundred and more a page: none is asked of another."""
+    book = Asked()
+    tags = tuple(n.to_bytes(16, "big") for n in range(1_000))
+    assert book.choose("slow", tags, NOW).wanted == tags
+    pages = range(0, asked.LIMIT, 200_000)
+    for number, at in enumerate(pages):
+        rest = tags[len(tags) * number // len(pages) :]
+        choice = book.choose("b", rest, NOW + at)
+        assert not choice.wanted
+        assert 0 < choice.again <= PATIENCE
+        book.came("slow", rest[: len(tags) // len(pages)], NOW + at)
+    assert book.choose("slow", (ONE,), NOW + asked.LIMIT).wanted == (ONE,)
+    assert book.choose("b", (ONE,), NOW + asked.LIMIT).wanted == ()  # it is not lazy
+
+
+def test_who_sent_nothing_in_time_keeps_nobody_away_for_a_while() -> None:
+    """What it was asked for besides, and what it offers from now on, is asked of whoever else offers it, at once."""
+    book, _ = asking(("h", ONE, 0), ("b", ONE, 1), ("h", TWO, PATIENCE - 1), ("b", ONE, PATIENCE))
+    three = b"3" * 16
+    assert book.choose("b", (TWO,), NOW + PATIENCE).wanted == (TWO,)
+    assert book.choose("h", (three,), NOW + PATIENCE).wanted == (three,)
+    assert book.choose("b", (three,), NOW + PATIENCE + 1).wanted == (three,)
+    assert book.choose("h", (three,), NOW + PATIENCE + 2).wanted == ()  # who is asked is waited for
+    book, _ = asking(("h", ONE, 0), ("b", ONE, PATIENCE), ("h", TWO, PATIENCE))
+    assert book.choose("b", (TWO,), NOW + PATIENCE + 1).wanted == ()  # Control: nobody was put off for it
+
+
+def test_a_certificate_that_is_listed_again_begins_anew() -> None:
+    """And one that only cannot be reached does not."""
+    for forgotten in (True, False):
+        book, _ = asking(("h", ONE, 0), ("b", ONE, 1), ("b", ONE, PATIENCE))
+        (book.forget if forgotten else book.failed)("h")
+        book.choose("h", (TWO,), NOW + PATIENCE)
+        assert (book.choose("b", (TWO,), NOW + PATIENCE).wanted == ()) is forgotten
+
+
+Trick = Callable[[Asked, int], None]
+OTHERWISE: dict[str, Trick] = {
+    "it sends that, to be refused": lambda book, _now: book.refused("h", (ONE,)),
+    "it sends that, and it is stale": lambda book, now: book.came("h", (ONE,), now),
+    "it cannot be reached for a moment": lambda book, _now: book.failed("h"),
+    "it offers as much as can be remembered": lambda book, now: flood(book, now),
+}
+
+
+def flood(book: Asked, now: int) -> None:
+    """More offers than are remembered (here, 50)."""
+    for n in range(60):
+        book.choose("h", ((now + n).to_bytes(16, "big"),), now)
+
+
+def put_off(book: Asked, trick: Trick) -> int:
+    """Microseconds until `b` is asked for what `h` offers again and again, doing this in between."""
+    again = NOW + 50_000
+    for at in range(NOW, NOW + 20 * SECOND, 100_000):
+        trick(book, at)
+        book.choose("h", (ONE,), at)
+        if at >= again:
+            choice = book.choose("b", (ONE,), at)
+            if choice.wanted:
+                return at - NOW
+            again = at + choice.again
+    return 20 * SECOND
+
+
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_nobody_gets_another_patience_by_offering_again(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it does in between."""
+    monkeypatch.setattr(asked, "MAX_ASKED", 50)
+    assert put_off(Asked(), OTHERWISE[how]) <= PATIENCE + 200_000
+
+
+@pytest.mark.parametrize("how", list(OTHERWISE)[:3])
+def test_were_a_request_begun_anew_it_would(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: what is over is forgotten, and nobody is lazy."""
+    monkeypatch.setattr(Asked, "_end", lambda book, tag, _request, **_: book._requests.pop(tag))
+    assert put_off(Asked(), OTHERWISE[how]) == 20 * SECOND
+
+
+def pushed(desk: Desk, now: int, *, genuine: bool) -> int:
+    """Microseconds until another is asked for what PEER offered, while PEER sends each 0.2 s what it was asked for."""
+    for at in range(now, now + 5 * SECOND, SECOND // 5):
+        if offered(desk, OTHER, ONE, at).wanted:
+            return at - now
+        one = versions.version(signature=b"s" * 64, id=f"beat-{at}", title=f"beat {at}")
+        assert offered(desk, PEER, one.tag, at).wanted == (one.tag,)
+        page = Page(PEER, BOB, None, None, desk.life, False)
+        policy = Policy(versions.EVERYTHING, Trust())
+        part = Part((one,), genuine=frozenset({0}) if genuine else frozenset())
+        taken: Taken = desk.store.transaction(desk.engine.receive, page, part, policy, Taken(), at)
+        assert bool(taken.refused) is not genuine
+        desk.engine.asking(page, (one,), taken, at)
+    return 5 * SECOND
+
+
+def test_who_sends_what_is_refused_is_not_heard_of() -> None:
+    """A patience, where what comes is refused; the limit, where it is taken."""
+    desk = Desk()
+    assert offered(desk, PEER, ONE).wanted == (ONE,)
+    assert PATIENCE <= pushed(desk, NOW, genuine=False) < PATIENCE + SECOND // 5
+    desk = Desk()
+    assert offered(desk, PEER, ONE).wanted == (ONE,)
+    assert asked.LIMIT <= pushed(desk, NOW, genuine=True) < asked.LIMIT + SECOND // 5
+
+
+def test_were_what_is_refused_an_answer_it_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: the engine does not say what was refused."""
+    true = Engine.asking
+    monkeypatch.setattr(
+        Engine,
+        "asking",
+        lambda engine, page, some, taken, now: true(engine, page, some, replace(taken, refused=()), now),
+    )
+    desk = Desk()
+    assert offered(desk, PEER, ONE).wanted == (ONE,)
+    assert pushed(desk, NOW, genuine=False) >= asked.LIMIT

@@ -3,15 +3,20 @@
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 import rfc8785
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from stamps import stamp
 from versions import memory
 
 from sync import canonical
+from sync.attest import Unsigned
 from sync.canonical import content_bytes, content_digest
-from sync.memory import MAX_SAFE_INTEGER, Memory
+from sync.memory import MAX_SAFE_INTEGER, Memory, memory_fault
+from sync.record import memory_version, read
+from sync.version import Version
 
 # What a JSON body can hold: no half surrogate pairs, no NaN. Keys of every plane: RFC 8785 sorts by UTF-16 units, in
 # which the astral planes come before U+E000.
@@ -96,18 +101,19 @@ def test_the_bytes_of_a_memory_are_for_ever_the_same() -> None:
     one = memory(tags=["t"], confidence=0.5, metadata={"b": 1, "a": "é", "agent_id": "x", "attestation": {}})
     assert content_bytes(one).decode() == (
         '{"confidence":0.5,"content":"text","created_at":"2027-01-15T08:00:00.000000+00:00","expires_at":null,'
-        '"metadata":{"a":"é","b":1},"namespace":"a","priority":5,"source":"api","tags":["t"],"tier":"long","title":"x"}'
+        '"metadata":{"a":"é","agent_id":"x","b":1},"namespace":"a","priority":5,"source":"api","tags":["t"],'
+        '"tier":"long","title":"x"}'
     )
 
 
 SIGNED = {
     "tier": "mid", "namespace": "b", "title": "y", "content": "other", "tags": ["t"], "priority": 6, "confidence": 0.5,
-    "source": "cli", "created_at": "2027-01-15T08:00:00.000001+00:00", "metadata": {"k": 1},
+    "source": "cli", "created_at": "2027-01-15T08:00:00.000001+00:00", "metadata": {"agent_id": "another"},
     "expires_at": "2027-01-15T08:00:00.000000+00:00",
 }  # fmt: skip
 UNSIGNED = {
     "id": "another", "access_count": 9, "updated_at": "2027-01-15T09:00:00.000000+00:00",
-    "last_accessed_at": "2027-01-15T09:00:00.000000+00:00", "metadata": {"agent_id": "a", "attestation": {"v": 1}},
+    "last_accessed_at": "2027-01-15T09:00:00.000000+00:00", "metadata": {"attestation": {"v": 1}},
     "expires_at": None,
 }  # fmt: skip
 
@@ -120,5 +126,42 @@ def test_a_change_of_what_is_said_changes_the_digest(field: str) -> None:
 
 @pytest.mark.parametrize("field", UNSIGNED)
 def test_what_is_no_part_of_the_content_leaves_the_digest_alone(field: str) -> None:
-    """Identity, time, bookkeeping and our own keys of metadata are not hashed; no expiry is one thing, however said."""
+    """Identity, time, bookkeeping and the attestation itself are not hashed; no expiry is one thing, however said."""
     assert content_digest(memory(**{field: UNSIGNED[field]})) == content_digest(memory())
+
+
+LONG = st.one_of(NUMBERS, st.integers(-(10**25), 10**25), st.sampled_from((1e20, 2**53, 2**60)))
+
+
+@given(st.dictionaries(st.sampled_from("xyz"), st.lists(LONG, max_size=3), max_size=2))
+def test_the_canonical_form_of_what_is_taken_is_taken(metadata: dict[str, Any]) -> None:
+    """RFC 8785 writes 1e20 as 100000000000000000000: whoever sends it so means the same record."""
+    one = memory(metadata=metadata)
+    if memory_fault(one) is not None:
+        return  # a number that two readers of JSON would take for two
+    version = memory_version(one, Unsigned("x"), stamp({"a" * 16: 1}))
+    again = read(rfc8785.dumps(canonical._in_doubles(msgspec.json.decode(version.doc))), "m")
+    assert isinstance(again, Version), again
+    assert again.tag == version.tag
+
+
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        (b"1e20", True),
+        (b"100000000000000000000", True),
+        (b"100000000000000000001", False),
+        (b"9007199254740992", True),
+        (b"9007199254740993", False),
+        (b"-100000000000000000000", True),
+        (b"1e21", True),
+        (b"1000000000000000000000", False),
+    ],
+)
+def test_an_integer_beyond_2_to_the_53_is_taken_in_its_one_spelling(text: bytes, *, is_taken: bool) -> None:
+    """That of the double that all readers take it for; any other is refused by name."""
+    metadata = msgspec.json.decode(b'{"n":%b}' % text)
+    fault = memory_fault(memory(metadata=metadata))
+    assert (fault is None) is is_taken
+    if is_taken:
+        assert content_digest(memory(metadata=metadata)) == content_digest(memory(metadata={"n": float(text)}))

@@ -1,25 +1,33 @@
 """What a version says of our own lives: lies are survived and told, truths that we forgot prove a rollback."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import versions
 from keys import agent_of
+from stamps import UNKNOWN, over
 from versions import ALICE, BOB, CAROL, PEER, SECOND, Desk
 
-from sync import lives
-from sync.clock import covers
-from sync.receive import Receiver
-from sync.record import load
+from sync import claims, lives, writes
+from sync.attest import Stamp
+from sync.context import Context
+from sync.dot import Dot
+from sync.merge import supersedes
+from sync.record import Refused, load, read
 from sync.version import Key, Version
 
 TO = f"{ALICE}.1.1.00112233445566aa.0123abcd"
 
 
-def lie(desk: Desk, key: Key, *, about: str = "", seen: dict[str, int] | None = None) -> Version:
-    """A version by a liar who claims a far greater number of one of our lives than it ever reached."""
-    claim = {about or desk.life: (10**6 << 20) | 12_345}
-    return versions.version({CAROL: 1, **(seen or {}), **claim}, id=key[1], content="a lie", title="x")
+def claim(desk: Desk, about: str = "") -> Dot:
+    """A far greater number of one of our lives than it ever reached."""
+    return Dot(about or desk.life, (10**6 << 20) | 12_345, UNKNOWN)
+
+
+def lie(desk: Desk, key: Key, *seen: Version, about: str = "", counter: int = 1) -> Version:
+    """A version by a liar who claims that, besides what it has truly seen."""
+    stamp = over(*seen, actor=CAROL, counter=counter, depth=99, lies=(claim(desk, about),))
+    return versions.version(stamp, id=key[1], content=f"lie {counter}", title="x")
 
 
 def contents(desk: Desk, key: Key) -> set[str]:
@@ -33,42 +41,57 @@ def kinds(desk: Desk, *some: Version) -> list[str]:
 # --- lies
 
 
-def test_a_lie_about_the_live_life_hides_nothing() -> None:
-    """What it would hide is written again under a new life, with its content and time; then the lie is let in."""
+@pytest.mark.parametrize("is_over", [False, True], ids=["of the live life", "of an ended life"])
+def test_a_lie_about_a_life_of_ours_hides_nothing(*, is_over: bool) -> None:
+    """What it would hide is written again by an actor that writes once, with its content and time."""
     desk = Desk()
-    mine = desk.write("x", "mine").version
-    liar = lie(desk, mine.key)
+    mine, about = desk.write("x", "mine").version, desk.life
+    if is_over:
+        desk.begin(lives.START)
+    liar = lie(desk, mine.key, about=about)
     taken = desk.take(liar)
     (alarm,) = taken.alarms
     assert (alarm.kind, alarm.peer) == ("forged_claim", PEER)
     assert agent_of(liar) in alarm.detail
-    assert contents(desk, mine.key) == {"mine", "a lie"}
+    assert contents(desk, mine.key) == {"mine", "lie 1"}
     again = next(one for one in desk.kept(mine.key) if one.version.tag != liar.tag)
     assert (again.version.at, again.version.content, again.giver) == (mine.at, mine.content, None)
-    assert covers(again.version.clock, mine.clock)
-    assert [life.reason for life in desk.store.lives()] == [lives.START, lives.FORGED_CLAIM]
-    assert set(again.version.clock) == {*mine.clock, desk.life}
+    assert (again.version.context.entries, again.version.depth) == ((mine.dot,), mine.depth + 1)
+    assert again.version.dot.actor not in {life.actor for life in desk.store.lives()}
+    assert [life.reason for life in desk.store.lives()] == [lives.START] * (1 + is_over)
     assert (taken.applied, taken.life) == (1, desk.life)
 
 
-def test_without_the_check_a_lie_makes_an_honest_write_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_look_at_what_it_hides_an_honest_write_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: it is the check of the claim that keeps it."""
-    monkeypatch.setattr(Receiver, "_check_claims", lambda *_: None)
+    monkeypatch.setattr(claims, "is_seen", lambda *_: True)
     desk = Desk()
     mine = desk.write("x", "mine").version
-    assert kinds(desk, lie(desk, mine.key)) == []
-    assert contents(desk, mine.key) == {"a lie"}
+    assert kinds(desk, lie(desk, mine.key)) == ["forged_claim"]
+    assert contents(desk, mine.key) == {"lie 1"}
 
 
-def test_a_lie_about_an_ended_life_begins_no_new_one() -> None:
-    """Nothing more can be issued in it; what it would hide is written again all the same."""
+def test_other_content_under_the_counter_of_our_write_hides_nothing() -> None:
+    """An edit of the copy names the copy, whatever number it has: ours stays beside it."""
     desk = Desk()
     mine = desk.write("x", "mine").version
-    ended = desk.life
-    desk.begin(lives.START)
-    assert kinds(desk, lie(desk, mine.key, about=ended)) == ["forged_claim"]
-    assert contents(desk, mine.key) == {"mine", "a lie"}
-    assert [life.reason for life in desk.store.lives()] == [lives.START] * 2
+    under_it = Stamp(mine.context, mine.depth, lambda check: Dot(mine.dot.actor, mine.dot.counter, check))
+    copy = versions.version(under_it, id=mine.id, content="a copy", title="x")
+    edit = versions.version(over(copy, actor=ALICE), id=mine.id, content="an edit of it", title="x")
+    (alarm,) = desk.take(edit).alarms
+    assert alarm.kind == "forged_claim"
+    assert contents(desk, mine.key) == {"mine", "an edit of it"}
+    # Whoever edits what a liar wrote takes over what it says to have seen: that is no lie of theirs.
+    assert "says it has seen writes of this node that it never made; it may have taken that over" in alarm.detail
+
+
+def test_whoever_signs_under_a_life_of_ours_is_named_without_an_excuse() -> None:
+    desk = Desk()
+    mine = desk.write("x", "mine").version
+    forged = Stamp(mine.context, 99, lambda check: Dot(mine.dot.actor, claim(desk).counter, check))
+    (alarm,) = desk.take(versions.version(forged, id=mine.id, content="a lie", title="x")).alarms
+    assert "claims writes of this node" in alarm.detail
+    assert "taken that over" not in alarm.detail
 
 
 def test_a_deleted_memory_does_not_come_back_by_a_lie() -> None:
@@ -80,58 +103,101 @@ def test_a_deleted_memory_does_not_come_back_by_a_lie() -> None:
     assert {one.version.kind for one in desk.kept(mine.key)} == {"m", "t"}
 
 
+def test_a_lie_under_a_counter_that_ours_has_seen_is_stale_by_what_is_written_again() -> None:
+    """The liar signs a second thing below a counter of its own that our write has seen, no deeper than our write."""
+    desk = Desk()
+    first = versions.version(over(actor=CAROL, counter=5), title="x", content="first")
+    desk.take(first)
+    mine = desk.update(first.key, content="mine").version
+    stamp = over(actor=CAROL, counter=3, depth=mine.depth, lies=(claim(desk),))
+    late = versions.version(stamp, id=first.id, content="lie", title="x", seconds=200)
+    assert supersedes(late, mine)
+    assert not supersedes(mine, late)
+    assert kinds(desk, late, late) == ["forged_claim"]
+    assert contents(desk, mine.key) == {"mine"}
+
+
 def test_what_others_wrote_is_not_ours_to_write_again() -> None:
-    """A lie about us that also claims a true version of another supersedes that one; only its author can tell."""
+    """A lie about us that has also seen a version of another supersedes that one; only its author can tell."""
     desk = Desk()
     theirs = versions.version({ALICE: 3}, title="x")
     desk.take(theirs)
-    desk.take(lie(desk, theirs.key, seen={ALICE: 3}))
-    assert contents(desk, theirs.key) == {"a lie"}
+    desk.take(lie(desk, theirs.key, theirs))
+    assert contents(desk, theirs.key) == {"lie 1"}
 
 
-def test_a_lie_that_hides_nothing_is_told_and_ends_the_life() -> None:
-    """So that it cannot hide what this life would have written next."""
+def test_a_write_over_a_lie_is_by_an_actor_that_nobody_lied_about() -> None:
+    """So it cannot be hidden by that lie, and every reader takes it: no counter of its own actor lies above it."""
     desk = Desk()
     key = ("a", versions.ID)
     assert kinds(desk, lie(desk, key)) == ["forged_claim"]
-    assert [life.reason for life in desk.store.lives()] == [lives.START, lives.FORGED_CLAIM]
-    desk.update(key, content="mine")
+    written = desk.update(key, content="mine").version
     assert contents(desk, key) == {"mine"}
+    assert written.dot.actor not in {life.actor for life in desk.store.lives()}
+    assert read(written.doc, "m") == written
+    assert desk.write("y").version.dot.actor == desk.life, "a counter holds for one key, and a lie as well"
+
+
+def test_whatever_number_a_lie_names_a_write_over_it_is_taken() -> None:
+    """The one that the write would have had, as those around it."""
+    for number in range(1, 9):
+        desk = Desk()
+        mine = desk.write("x", "mine").version
+        told = Dot(desk.life, (number << 20) | 12_345, UNKNOWN)
+        stamp = over(actor=CAROL, depth=99, lies=(told,))
+        desk.take(versions.version(stamp, id=mine.id, title="x", content="lie"))
+        written = desk.write("x", "over it").version
+        assert read(written.doc, "m") == written, number
+        assert contents(desk, mine.key) == {"over it"}
+
+
+def test_without_that_look_a_write_over_a_lie_is_taken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: under the life's own counter it says that it has seen later writes of its own."""
+    monkeypatch.setattr(writes, "_is_lied_about", lambda *_: False)
+    desk = Desk()
+    desk.take(lie(desk, ("a", versions.ID)))
+    found = read(desk.update(("a", versions.ID), content="mine").version.doc, "m")
+    assert isinstance(found, Refused)
+    assert "less than the version's own" in found.detail
 
 
 def test_a_lie_that_others_built_on_is_seen_through_again() -> None:
     """Taken in while it hid nothing, it must not hide our write once an honest node joined it to what it knew."""
     desk = Desk()
-    desk.take(versions.version({ALICE: 1}, title="x", content="theirs"))
+    theirs = versions.version({ALICE: 1}, title="x", content="theirs")
+    desk.take(theirs)
     mine = desk.update(("a", versions.ID), content="mine").version
     liar = lie(desk, mine.key)
     assert kinds(desk, liar) == ["forged_claim"]
-    assert contents(desk, mine.key) == {"mine", "a lie"}
-    joined = versions.version({**liar.clock, ALICE: 2}, title="x", content="honest")
+    joined = versions.version(over(theirs, liar, actor=ALICE, counter=2), title="x", content="honest")
     assert kinds(desk, joined) == []
     assert contents(desk, mine.key) == {"mine", "honest"}
-    assert len(desk.store.lives()) == 2
+    assert len(desk.store.lives()) == 1
 
 
 def test_what_was_written_again_once_is_not_written_again() -> None:
-    """A version that truly saw it supersedes it, lie or no lie in its clock."""
+    """A version that truly saw it supersedes it, lie or no lie in its context."""
     desk = Desk()
     mine = desk.write("x", "mine").version
     liar = lie(desk, mine.key)
     desk.take(liar)
-    seen = {actor: n for one in desk.kept(mine.key) for actor, n in one.version.clock.items()} | liar.clock
-    assert kinds(desk, versions.version({**seen, BOB: 1}, id=mine.id, title="x", content="settled")) == []
+    kept = [one.version for one in desk.kept(mine.key)]
+    settled = versions.version(over(*kept, actor=BOB), id=mine.id, title="x", content="settled")
+    assert kinds(desk, settled) == []
     assert contents(desk, mine.key) == {"settled"}
 
 
-def test_lies_are_answered_however_often_they_come() -> None:
-    """The hourly limit on new lives is for proofs of a rollback: each lie about the live life begins another."""
+def test_lies_are_answered_however_often_they_come_and_begin_no_life() -> None:
+    """About the life, and about each actor that wrote once because of the lie before."""
     desk = Desk()
     mine = desk.write("x", "mine").version
+    about = desk.life
     for n in range(1, 5):
-        assert kinds(desk, lie(desk, mine.key, seen={CAROL: n})) == ["forged_claim"]
+        desk.take(lie(desk, mine.key, about=about, counter=n))
         assert "mine" in contents(desk, mine.key)
-    assert [life.reason for life in desk.store.lives()] == [lives.START, *[lives.FORGED_CLAIM] * 4]
+        (again,) = [one.version for one in desk.kept(mine.key) if one.giver is None]
+        about = again.dot.actor
+    assert len(desk.store.lives()) == 1
 
 
 def test_a_counter_of_another_record_is_a_lie() -> None:
@@ -139,16 +205,16 @@ def test_a_counter_of_another_record_is_a_lie() -> None:
     desk = Desk()
     mine = desk.write("x", "mine").version
     other = desk.write("y", "other").version
-    stolen = versions.version({CAROL: 1, **other.clock}, id=mine.id, title="x", content="stolen")
+    stolen = versions.version(over(other, actor=CAROL), id=mine.id, title="x", content="stolen")
     assert kinds(desk, stolen) == ["forged_claim"]
     assert contents(desk, mine.key) == {"mine", "stolen"}
 
 
 def test_an_honest_edit_of_our_memory_is_no_lie() -> None:
-    """Its clock has our counter because it saw our write."""
+    """It names our write because it saw it; or a later one of that life."""
     desk = Desk()
     mine = desk.write("x", "mine").version
-    edit = versions.version({**mine.clock, ALICE: 1}, id=mine.id, title="x", content="edited")
+    edit = versions.version(over(mine, actor=ALICE), id=mine.id, title="x", content="edited")
     assert kinds(desk, edit) == []
     assert contents(desk, mine.key) == {"edited"}
     assert len(desk.store.lives()) == 1
@@ -232,3 +298,26 @@ def test_a_claim_that_we_can_have_issued_proves_nothing() -> None:
         assert kinds(desk, version) == []
     assert desk.tags(first.key) == {second.tag}
     assert len(desk.store.lives()) == 2
+
+
+def test_a_number_that_was_given_again_proves_nothing() -> None:
+    """A store that lost one write and made another has given as many numbers as the lost one says."""
+    desk = Desk()
+    desk.write("x")
+    old = desk.store.copy()
+    lost = desk.write("y").version
+    desk.store.restore(old)
+    desk.write("z")
+    assert desk.store.position().number == lost.dot.number
+    assert kinds(desk, lost) == []
+    assert desk.tags(lost.key) == {lost.tag}
+
+
+def test_a_lie_that_is_kept_is_told_once() -> None:
+    """Its signed copy says no more than it did."""
+    desk = Desk()
+    liar = versions.version(Stamp(Context(), 1, lambda check: Dot(desk.life, 10**6 << 20, check)))
+    assert kinds(desk, liar) == ["forged_claim"]
+    signed = replace(liar, signature=b"s" * 64, tag=b"")
+    assert kinds(desk, signed) == []
+    assert desk.tags(liar.key) == {signed.tag}

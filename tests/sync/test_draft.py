@@ -21,7 +21,7 @@ def made(**fields: Any) -> Memory:
 def test_a_title_and_a_content_make_a_memory() -> None:
     """All else has the existing daemon's defaults."""
     one = made()
-    assert (one.id, one.namespace, one.tier, one.tags) == ("an id", "global", "mid", [])
+    assert (one.id, one.namespace, one.tier, one.tags) == ("an id", "global", "long", [])
     assert (one.priority, one.confidence, one.source, one.metadata) == (5, 1.0, "api", {})
     assert one.created_at == one.updated_at == moment.text(NOW)
 
@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a priority over its limit": ({"priority": 11}, "priority: 11, 1 to 10 expected"),
     "a namespace of another form": ({"namespace": "a//b"}, "namespace: segment ''"),
     "tags over their limit": ({"tags": ["t"] * 51}, "tags: 51 found, at most 50"),
-    "metadata too deep": ({"metadata": {"a": [[[]]] * 9, "n": 2**53}}, "metadata: integer"),
+    "metadata too deep": ({"metadata": {"a": [[[]]] * 9, "n": 2**53 + 1}}, "metadata: integer"),
 }
 
 
@@ -113,6 +113,16 @@ def test_an_edit_moves_the_expiry_only_where_it_speaks_of_it(fields: dict[str, A
     assert edited(before, Fields(**fields), NOW).expires_at == (None if ahead is None else moment.text(NOW + ahead))
 
 
+def test_what_is_stored_again_keeps_its_tier_unless_it_had_expired() -> None:
+    """Whoever stores under the title of a memory that is over sees none, and gets what a new one would get."""
+    for left, tier, expires in ((1, "mid", moment.text(NOW + 7 * DAY)), (0, "long", None), (-DAY, "long", None)):
+        before = versions.memory(tier="mid", expires_at=moment.text(NOW + left))
+        again = edited(before, Fields(content="other"), NOW, renewed=True)
+        assert (again.tier, again.expires_at) == (tier, expires)
+    assert edited(before, Fields(content="other"), NOW).tier == "mid"  # an update is of what is there
+    assert edited(before, Fields(tier="short"), NOW, renewed=True).tier == "short"
+
+
 def test_the_first_writer_stays_whatever_a_client_sends() -> None:
     """`agent_id` and `attestation` are ours to define: in a client's metadata they are passed over."""
     before = versions.memory(metadata={"agent_id": "first", "attestation": {"v": 1}, "old": 1})
@@ -135,3 +145,10 @@ def test_saying_the_same_is_about_content_and_not_about_time_or_bookkeeping() ->
     assert says_the_same(plain, versions.memory(expires_at=None, metadata={"agent_id": "x", "attestation": {}}))
     for fields in ({"content": "y"}, {"tags": ["t"]}, {"metadata": {"k": 1}}, {"tier": "mid"}, {"priority": 6}):
         assert not says_the_same(plain, versions.memory(**fields))
+
+
+def test_what_lives_for_ever_does_so_when_it_is_stored_again() -> None:
+    """Whatever its tier: somebody said so."""
+    before = versions.memory(tier="mid")
+    again = edited(before, Fields(content="other"), NOW, renewed=True)
+    assert (again.tier, again.expires_at) == ("mid", before.expires_at)

@@ -112,6 +112,22 @@ def test_s_is_less_than_l(library: Arithmetic) -> None:
     s = int.from_bytes(signature[32:], "little")
     assert verifies(public, TEXT, signature)
     assert not verifies(public, TEXT, signature[:32] + (s + L).to_bytes(32, "little"))
+    assert ed25519.is_strict(public, signature[:32] + (L - 1).to_bytes(32, "little"))
+    assert not ed25519.is_strict(public, signature[:32] + L.to_bytes(32, "little"))
+
+
+BEYOND = [(2**255 - 19 + y).to_bytes(32, "little") for y in range(2, 19)]
+"""Encodings that are not canonical, of points that are not of small order where they are of the curve at all."""
+
+
+def test_each_point_is_looked_at_by_itself() -> None:
+    """Neither key nor R may be of small order or written in a second way, whatever the other is like."""
+    key = public_of(bytes(32))
+    signature = sign(bytes(32), key, TEXT)
+    assert ed25519.is_strict(key, signature)
+    for point in (*SMALL_ORDER, *BEYOND, *(bytes((*one[:31], one[31] | 0x80)) for one in BEYOND)):
+        assert not ed25519.is_strict(point, signature)
+        assert not ed25519.is_strict(key, point + signature[32:])
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, 63])
@@ -130,6 +146,10 @@ def test_a_bit_flipped_anywhere_is_found(library: Arithmetic, place: int) -> Non
 def test_other_lengths_are_nobodys(public: int, signature: int) -> None:
     """And no error of the library's reaches the caller."""
     assert not verifies(bytes(public), TEXT, bytes(signature))
+    key = public_of(bytes(32))
+    good = sign(bytes(32), key, TEXT)
+    assert verifies(key, TEXT, good)
+    assert not ed25519.is_strict((key + bytes(1))[:public], (good + bytes(1))[:signature])
 
 
 @pytest.mark.parametrize(

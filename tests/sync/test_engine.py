@@ -11,6 +11,7 @@ from sync import engine, lives
 from sync.engine import Engine
 from sync.errors import RemoteError
 from sync.feed import Cursor
+from sync.receive import Taken
 from sync.serve import Cut, RolledBack
 
 HOUR = 3600 * SECOND
@@ -213,3 +214,16 @@ def test_the_cursor_advances_past_what_a_scope_hides() -> None:
     assert b"hidden" not in cut.page.memories
     assert desk.cut(cut.to, scope=narrow).page.is_empty
     assert desk.cut(cut.to).reset
+
+
+# --- pages that were applied
+
+
+def test_only_a_cursor_that_moved_is_remembered() -> None:
+    """What a page names and did not reach is no place of ours in that feed."""
+    desk = Desk()
+    page = desk.page(to=TO)
+    desk.engine.received(page, Taken(), desk.now)
+    assert desk.engine._confirmed == {}
+    desk.engine.received(page, Taken(moved=True), desk.now)
+    assert desk.engine._confirmed == {(PEER, ALICE): TO}

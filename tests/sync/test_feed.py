@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from versions import ALICE, BOB, CAROL, Desk, memory
 
+from sync import feed
 from sync.batch import Batch
+from sync.context import NOTHING
+from sync.dot import Dot
 from sync.errors import RemoteError
 from sync.feed import EMPTY, ZERO_HEAD, Cursor, Resolved, advanced, digest_change, resolve
+from sync.lives import minting
 from sync.ports import Life, Position
 from sync.version import Version
 
@@ -65,6 +69,28 @@ def test_a_cursor_is_judged_by_life_top_head_and_filter(case: str) -> None:
     assert resolve(cursor, LIVES, NOW_AT, head_at, TAG) == expected
 
 
+@pytest.mark.parametrize(
+    ("kept", "cursor", "judged"),
+    [
+        (8, Cursor(CAROL, 25, 25, head(25), TAG), going_on(25)),
+        (8, Cursor(CAROL, 20, 20, head(20), TAG), FROM_START),
+        (8, Cursor(CAROL, 20, 20, head(99), TAG), FROM_START),  # nothing is proved by a head that nobody can know
+        (8, Cursor(BOB, 12, 15, head(15), TAG), FROM_START),
+        (30, Cursor(BOB, 12, 15, head(15), TAG), going_on(12)),
+    ],
+)
+def test_a_cursor_from_before_the_kept_heads_reads_from_the_start(
+    kept: int, cursor: Cursor, judged: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And accuses nobody: that a head is not there any more is no proof of a rollback."""
+    monkeypatch.setattr(feed, "HEADS_KEPT", kept)
+
+    def kept_at(number: int) -> bytes | None:
+        return head_at(number) if number >= NOW_AT.number - kept else None
+
+    assert resolve(cursor, LIVES, NOW_AT, kept_at, TAG) == judged
+
+
 @given(
     st.binary(min_size=8, max_size=8),
     st.integers(0, 10**16 - 1),
@@ -115,7 +141,7 @@ def test_a_head_depends_on_all_that_came_before_it(tags: list[bytes], data: st.D
 
 
 def with_tag(tag: bytes) -> Version:
-    return Version("a", "id", "m", "", {}, b"", b"", b"", "", tag)
+    return Version("a", "id", "m", "", Dot("a" * 16, 1, "0" * 24), NOTHING, 1, b"", b"", b"", "", tag)
 
 
 @given(TAGS, TAGS)
@@ -158,7 +184,7 @@ def test_a_batch_that_fails_leaves_nothing_behind() -> None:
 def test_a_batch_that_changes_nothing_takes_no_number() -> None:
     """Committing it leaves the position where it was."""
     desk = Desk()
-    batch = Batch(desk.store)
+    batch = Batch(desk.store, minting(random.Random(1).randbytes))
     assert (batch.has_changes, batch.next_number, batch.kept(("a", memory().id))) == (False, 1, ())
     batch.commit()
     assert desk.store.position() == EMPTY

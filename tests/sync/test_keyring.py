@@ -104,6 +104,8 @@ _SIG = base64url(bytes(64))
         pytest.param(f"{A} a+b", 54, "'+'", "an agent id", id="a character that no id has"),
         pytest.param(f"{A} {'x' * 129}", 53, "129 characters", "an agent id", id="a long id"),
         pytest.param(f"{A} revoked={AT}", 60, "'='", "an agent id", id="an option for an agent"),
+        pytest.param(f"{'x' * 40} x", 1, f"'{'x' * 40}'", "ed25519: and", id="a word of 40 characters"),
+        pytest.param(f"{'x' * 41} x", 1, f"'{'x' * 39}…'", "ed25519: and", id="a word of 41 characters"),
         pytest.param(f"{A} {ANN} Ann", 60, "'Ann'", "one of revoked=, after=", id="a label without #"),
         pytest.param(f"{A} {ANN} Revoked={AT}", 60, "'Revoked=", "one of revoked=", id="an option in upper case"),
         pytest.param(f"{A} {ANN} revoked", 60, "'revoked'", "one of revoked=", id="an option without a value"),
@@ -208,6 +210,7 @@ def test_a_duplicate_is_one_entry_and_a_warning() -> None:
     ring = parse(f"{A} {ANN} # desk\n{A}  {ANN} # again\n", "ring")
     assert [one.label for one in ring.entries] == ["desk"]
     assert ring.warnings == ("ring:2: the same key as in line 1 (desk)",)
+    assert parse(f"{A} {ANN}\n{A} {ANN}\n", "ring").warnings == ("ring:2: the same key as in line 1 (no label)",)
 
 
 def test_a_second_line_with_another_word_is_an_error() -> None:

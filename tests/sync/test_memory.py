@@ -42,7 +42,7 @@ AT_THE_LIMIT: dict[str, dict[str, Any]] = {
     "metadata of 32 levels": {"metadata": nested(32)},
     "metadata with the greatest integer": {"metadata": {"n": 2**53 - 1}},
     "metadata with the least integer": {"metadata": {"n": 1 - 2**53}},
-    "metadata with our own keys over it": {"metadata": sized(65_536) | {"attestation": {"clock": "x" * 9_000}}},
+    "metadata with our own keys over it": {"metadata": sized(65_536) | {"attestation": {"context": "x" * 9_000}}},
     "agent id of 128 characters": {"metadata": {"agent_id": "a" * 128}},
     "expiry in the past": {"expires_at": "1970-01-01T00:00:00.000000+00:00"},
     "no expiry": {"expires_at": None},
@@ -60,7 +60,8 @@ OVER: dict[str, tuple[dict[str, Any], str]] = {
     "id of 129 bytes": ({"id": "i" * 129}, "id: 129 bytes, at most 128"),
     "id of 129 bytes in 65 letters": ({"id": "é" * 64 + "i"}, "id: 129 bytes, at most 128"),
     "no id": ({"id": ""}, "id: empty, some text expected"),
-    "id of blanks": ({"id": " \n"}, "id: empty, some text expected"),
+    "id of blanks": ({"id": "  "}, "id: empty, some text expected"),
+    "id with a line's end": ({"id": "a\nb"}, "id: control character U+000A at 1, none expected"),
     "id with a control character": ({"id": "a\x00"}, "id: control character U+0000 at 1"),
     "namespace of 513 characters": ({"namespace": "n" * 513}, "namespace: 513 characters, at most 512"),
     "namespace of 9 segments": ({"namespace": "a/b/c/d/e/f/g/h/i"}, "namespace: 9 segments, at most 8"),
@@ -101,8 +102,14 @@ OVER: dict[str, tuple[dict[str, Any], str]] = {
     "metadata of 65,537 bytes": ({"metadata": sized(65_537)}, "metadata: 65537 bytes, at most 65536"),
     "metadata of 33 levels": ({"metadata": nested(33)}, "metadata: nested more than 32 deep"),
     "metadata of 33 levels of lists": ({"metadata": {"a": [nested(31)]}}, "metadata: nested more than 32 deep"),
-    "metadata with too great an integer": ({"metadata": {"n": 2**53}}, f"metadata: integer {2**53}, at most 2^53 - 1"),
-    "metadata with too small an integer": ({"metadata": {"n": [-(2**53)]}}, f"metadata: integer {-(2**53)}, at most"),
+    "metadata with too great an integer": (
+        {"metadata": {"n": 2**53 + 1}},
+        f"metadata: integer {2**53 + 1}, at most 2^53 - 1",
+    ),
+    "metadata with too small an integer": (
+        {"metadata": {"n": [-(2**53) - 1]}},
+        f"metadata: integer {-(2**53) - 1}, at most",
+    ),
     "agent id of 129 characters": ({"metadata": {"agent_id": "a" * 129}}, "metadata.agent_id: 'aaaa"),
     "agent id with a blank": ({"metadata": {"agent_id": "a b"}}, "metadata.agent_id: 'a b', expected 1 to 128 of"),
     "agent id that is no text": ({"metadata": {"agent_id": 7}}, "metadata.agent_id: 7, expected 1 to 128 of"),
@@ -145,7 +152,7 @@ def test_a_message_never_repeats_a_whole_record() -> None:
 )
 def test_with_a_greater_limit_the_same_record_passes(constant: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: each record over a limit is refused for that limit alone."""
-    monkeypatch.setattr(rules, constant, getattr(rules, constant) + 1)
+    monkeypatch.setattr(rules, constant, getattr(rules, constant) + 2)
     assert memory_fault(memory(**OVER[case][0])) is None
 
 
@@ -159,3 +166,11 @@ def test_with_a_greater_limit_the_same_record_passes(constant: str, case: str, m
 def test_agent_ids_are_of_few_letters(agent: str, *, is_one: bool) -> None:
     """1 to 128 of letters, digits and _ - : @ . /: fit for logs, headers and signed text as they are."""
     assert (agent_fault(agent) is None) is is_one
+
+
+def test_what_is_quoted_is_cut_where_it_is_long() -> None:
+    """A refusal says what was found, and no more of it than a person reads."""
+    for length, quoted in ((58, repr("x" * 58)), (59, "'" + "x" * 56 + "…")):
+        fault = agent_fault("!" + "x" * (length - 1))
+        assert fault is not None
+        assert fault.startswith(f"agent_id: {quoted.replace('x', '!', 1)}, expected")

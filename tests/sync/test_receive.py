@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 import versions
 from keys import ANYBODY
-from versions import ALICE, BOB, CAROL, EVERYTHING, ID, PEER, Desk
+from stamps import over
+from versions import ALICE, BOB, CAROL, EVERYTHING, ID, PEER, SECOND, Desk
 
-from sync import receive
+from sync import lives, receive
+from sync.keyring import EMPTY
 from sync.policy import Policy
-from sync.ports import Held, PeerState
+from sync.ports import Giver, Held, PeerState
 from sync.receive import MAX_HELD, Offer, Page, Part, Taken, current_cursor
 from sync.scope import Globs
+from sync.trust import Trust
 from sync.version import Version
 
 TO = f"{ALICE}.1.1.00112233445566aa.0123abcd"
@@ -188,9 +191,12 @@ def test_the_cursor_moves_with_the_last_part() -> None:
 def test_parts_add_up() -> None:
     """Counters, refusals and alarms of all; cursor and life of the last."""
     refused = receive.Refused("x", "m", "scope", "no")
-    a = Taken(1, 2, 3, (refused,), (), True, (), None, False, ALICE)
-    b = Taken(10, 20, 30, (), (), False, (b"w",), TO, True, BOB)
-    assert a.joined(b) == Taken(11, 22, 33, (refused,), (), True, (b"w",), TO, True, BOB)
+    alarm = receive.Alarm("settled", PEER, "no")
+    a = Taken(1, 2, 3, 4, (refused,), (alarm,), full=True, life=ALICE)
+    b = Taken(10, 20, 30, 40, (), (alarm,), wanted=(b"w",), have=TO, moved=True, life=BOB)
+    sums = Taken(11, 22, 33, 44, (refused,), (alarm, alarm), full=True, wanted=(b"w",), have=TO, moved=True, life=BOB)
+    assert a.joined(b) == sums
+    assert (b.joined(a).full, b.joined(b).full) == (True, False)
 
 
 def sent_back(desk: Desk) -> set[str]:
@@ -238,3 +244,152 @@ def test_a_local_write_between_two_parts_is_kept() -> None:
     desk.do(desk.engine.receive, desk.page(to=TO), Part((theirs,), first=False), POLICY, Taken())
     assert desk.tags(mine.key) == {later.tag, theirs.tag}
     assert held(desk) == TO
+
+
+# --- what a page leaves alone
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"to": None},
+        {"after": NEXT},
+        {"made_for": CAROL},
+        {"to": None, "reset": True},
+        {"offers": (Offer(("a", "lacking"), b"t" * 16),)},
+    ],
+)
+def test_a_page_that_moves_nothing_leaves_the_givers_as_they_were(page: dict[str, Any]) -> None:
+    """What an earlier page brought is covered by the cursor as before, and is not sent back."""
+    desk = Desk()
+    assert desk.take(MINE, to=TO).moved
+    before = desk.store.peer(PEER)
+    assert not desk.take(OTHER, **{"after": TO, "to": NEXT, **page}).moved
+    assert desk.store.peer(PEER) == before
+    assert sent_back(desk) == {"other"}
+
+
+def test_a_page_that_finds_no_room_to_wait_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was to move the cursor and does not: all that it and earlier ones brought is sent back."""
+    monkeypatch.setattr(receive, "WAITING_LIMIT", 0)
+    desk = Desk()
+    assert desk.take(OTHER, to=TO).moved
+    taken = desk.take(MINE, versions.version({CAROL: 1}, id="early", seconds=400), after=TO, to=NEXT)
+    assert (taken.applied, taken.full, taken.moved) == (1, True, False)
+    assert sent_back(desk) == {ID, "other"}
+
+
+def test_a_page_between_whose_parts_a_life_began_gives_nothing() -> None:
+    """Its first part counted on a move that its last one cannot make."""
+    desk = Desk()
+    assert desk.take(to=TO).moved
+    page = desk.page(after=TO, to=NEXT)
+    first = desk.do(desk.engine.receive, page, Part((MINE,), last=False), POLICY, Taken())
+    desk.begin(lives.START)
+    last = desk.do(desk.engine.receive, page, Part((OTHER,), first=False), POLICY, first)
+    assert (last.applied, last.moved, held(desk)) == (1, False, TO)
+    assert sent_back(desk) == {ID, "other"}
+
+
+def test_a_page_of_nothing_makes_no_giver() -> None:
+    """Its sender gave nothing, though the cursor on it moves."""
+    desk = Desk()
+    assert desk.take(to=TO).moved
+    assert desk.store.find_giver(Giver(PEER, ALICE, desk.store.peer(PEER).generation)) == 0
+    assert desk.take(MINE, after=TO, to=NEXT).moved
+    assert desk.store.find_giver(Giver(PEER, ALICE, desk.store.peer(PEER).generation)) != 0
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "new"])
+def test_some_reasons_are_told_of_what_is_kept_as_well(*, is_kept: bool) -> None:
+    """They are about what the sender does; those about whom we believe now say nothing of what was taken before."""
+    signed = versions.version({ALICE: 1}, signature=b"s" * 64)
+    for part, policy, reason in (
+        (versions.verified([signed]), Policy(Globs(("b",)), ANYBODY), "scope"),
+        (Part((signed,)), POLICY, "bad_signature"),
+        (versions.verified([signed]), Policy(EVERYTHING, Trust(EMPTY, "enrolled")), "unsigned_refused"),
+    ):
+        desk = Desk()
+        if is_kept:
+            assert desk.take(signed).applied == 1
+        taken = desk.do(desk.engine.receive, desk.page(), part, policy, Taken())
+        told = [] if is_kept and reason == "unsigned_refused" else [reason]
+        assert [one.reason for one in taken.refused] == told
+        assert (taken.applied, taken.noop) == (0, 1 - len(told))
+
+
+# --- second looks
+
+
+def stale_of(*some: Version) -> list[Version]:
+    """What the first part of a page of these leaves to be looked at again."""
+    desk = Desk()
+    taken: Taken = desk.do(desk.engine.receive, desk.page(), versions.verified(some, last=False), POLICY, Taken())
+    return [one.version for one in taken.stale]
+
+
+def test_only_so_many_stale_versions_of_a_key_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer may send any number of them; of each key a few are remembered."""
+    monkeypatch.setattr(receive, "MAX_SECOND_LOOKS", 2)
+    last = versions.version({ALICE: 9})
+    some = [versions.version({ALICE: n}) for n in range(1, 5)]
+    assert stale_of(last, *some) == some[:2]
+    assert stale_of(last, *some, OTHER, versions.version({BOB: 2}, id="other"), OTHER) == [*some[:2], OTHER]
+
+
+def test_what_is_kept_takes_no_place_of_what_is_stale() -> None:
+    """However often it comes."""
+    before, after = MINE, versions.version({ALICE: 2})
+    assert stale_of(after, after, before, after) == [before]
+
+
+# --- one counter used twice
+
+
+SIGNED = {"signature": b"s" * 64}
+PAIRS: dict[str, tuple[tuple[Version, Version], bool]] = {
+    "signed twins": (
+        (versions.version({ALICE: 1}, **SIGNED), versions.version({ALICE: 1}, content="b", **SIGNED)),
+        True,
+    ),
+    "one of them unsigned": (
+        (versions.version({ALICE: 1}), versions.version({ALICE: 1}, content="b", **SIGNED)),
+        False,
+    ),
+    "the later unsigned": ((versions.version({ALICE: 1}, **SIGNED), versions.version({ALICE: 1}, content="b")), False),
+    "two actors": ((versions.version({ALICE: 1}, **SIGNED), versions.version({BOB: 1}, **SIGNED)), False),
+    "two numbers": (
+        (
+            versions.version(over(actor=ALICE, counter=1), **SIGNED),
+            versions.version(over(actor=ALICE, counter=2), content="b", **SIGNED),
+        ),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_two_signed_versions_under_one_counter_are_told(case: str) -> None:
+    """Both are kept, and so is any other pair that has not seen each other, of which nothing is told."""
+    pair, is_told = PAIRS[case]
+    desk = Desk()
+    taken = desk.take(*pair)
+    assert [alarm.kind for alarm in taken.alarms] == ["equivocation"] * is_told
+    assert desk.tags() == {one.tag for one in pair}
+    unsigned = versions.version({ALICE: 1}, content="c")
+    assert [alarm.kind for alarm in desk.take(unsigned).alarms] == []
+
+
+def test_a_signed_copy_of_what_was_written_here_once_takes_its_place() -> None:
+    """It is the same write, though nobody can name a later one of an actor that writes once."""
+    desk = Desk()
+    desk.now += 3_600 * SECOND
+    desk.write()
+    desk.now -= 3_600 * SECOND
+    assert desk.begin(lives.START) == 1
+    ((mine,),) = desk.store.everything().values()
+    assert mine.giver is None
+    assert mine.version.dot.actor not in {life.actor for life in desk.store.lives()}
+    signed = replace(mine.version, signature=b"s" * 64, tag=b"")
+    assert desk.take(signed).applied == 1
+    assert desk.tags(signed.key) == {signed.tag}

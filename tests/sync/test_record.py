@@ -9,7 +9,7 @@ import versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keys import agent_of
-from versions import ALICE, ID
+from versions import ALICE, BOB, ID, NOW
 
 from sync import record
 from sync.record import Refused, read
@@ -29,6 +29,17 @@ def edited(version: Version, edit: Edit) -> bytes:
     return msgspec.json.encode(document)
 
 
+def strangers(count: int) -> list[list[Any]]:
+    """A context of actors that nobody is."""
+    return [[f"{n:016x}", 1, "0" * 24] for n in range(count)]
+
+
+def seen(document: dict[str, Any], later: int) -> list[list[Any]]:
+    """A context that names the version's own actor, so much later than its own counter."""
+    actor, counter = attestation(document)["dot"]
+    return [[actor, counter + later, "0" * 24]]
+
+
 def attestation(document: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = document["metadata"]["attestation"] if "metadata" in document else document["attestation"]
     return found
@@ -42,7 +53,7 @@ def refusal(raw: bytes, kind: str = "m") -> Refused:
 
 @pytest.mark.parametrize("version", [MEMORY, STONE], ids=["memory", "tombstone"])
 def test_what_a_node_writes_another_reads_as_the_same_version(version: Version) -> None:
-    """The document alone gives back identity, time, clock, content and bytes."""
+    """The document alone gives back identity, time, stamp, content and bytes."""
     assert read(version.doc, version.kind) == version
 
 
@@ -130,9 +141,47 @@ OVER_LIMITS: dict[str, tuple[Version, Edit, str]] = {
     "stone's id": (STONE, lambda doc: doc.update(id=""), "id: empty"),
     "stone's namespace": (STONE, lambda doc: doc.update(namespace="a//b"), "namespace: segment ''"),
     "stone's time": (STONE, lambda doc: doc.update(deleted_at="soon"), "deleted_at: 'soon', expected the form"),
-    "empty clock": (MEMORY, lambda doc: attestation(doc).update(clock={}), "clock: no entry found"),
-    "great counter": (STONE, lambda doc: attestation(doc).update(clock={ALICE: 2**53 + 1}), "clock: counter"),
-    "foreign actor": (MEMORY, lambda doc: attestation(doc).update(clock={"old": 1}), "clock: actor 'old'"),
+    "stone's id and time": (STONE, lambda doc: doc.update(id="", deleted_at="soon"), "id: empty"),
+    "great counter": (STONE, lambda doc: attestation(doc).update(dot=[ALICE, 2**53 + 1]), "dot: counter"),
+    "counter of nothing": (STONE, lambda doc: attestation(doc).update(dot=[BOB, 0]), "dot: counter 0"),
+    "foreign actor": (MEMORY, lambda doc: attestation(doc).update(dot=["old", 1]), "dot: actor 'old'"),
+    "everybody's actor": (
+        MEMORY,
+        lambda doc: attestation(doc).update(dot=["legacy", 1]),
+        "dot: actor 'legacy', the actor of one write",
+    ),
+    "a daemon's, of other content": (
+        MEMORY,
+        lambda doc: attestation(doc).update(dot=["legacy-" + "0" * 16, 1]),
+        "dot: legacy-0000000000000000:1, legacy-",
+    ),
+    "great depth": (MEMORY, lambda doc: attestation(doc).update(depth=2**53 + 1), "depth: 9007199254740993"),
+    "negative depth": (MEMORY, lambda doc: attestation(doc).update(depth=-1), "depth: -1"),
+    "too much seen": (
+        MEMORY,
+        lambda doc: attestation(doc).update(context=strangers(257)),
+        "context: 257 entries, at most 256",
+    ),
+    "its own future": (
+        MEMORY,
+        lambda doc: attestation(doc).update(context=seen(doc, 0)),
+        f"context: number 7000 of {ALICE}, less than the version's own 7000 expected",
+    ),
+    "a comma in an actor seen": (
+        MEMORY,
+        lambda doc: attestation(doc).update(context=[[f"{ALICE}:1:{'0' * 24},{BOB}", 1, "0" * 24]]),
+        "context: a comma or colon in an entry",
+    ),
+    "a colon in a check seen": (
+        STONE,
+        lambda doc: attestation(doc).update(context=[[BOB, 1, "0:" * 12]]),
+        "context: a comma or colon in an entry",
+    ),
+    "daemons' future": (
+        MEMORY,
+        lambda doc: attestation(doc).update(context=[["legacy", NOW + 1, ""]]),
+        f"context: {NOW + 1} of legacy, at most the version's own time {NOW}",
+    ),
 }
 
 
@@ -143,6 +192,26 @@ def test_a_record_over_a_limit_is_refused_by_that_name(case: str) -> None:
     found = refusal(edited(version, edit), version.kind)
     assert found.reason == "limits"
     assert found.detail.startswith(detail)
+
+
+WITHIN_LIMITS: dict[str, Edit] = {
+    "much seen": lambda doc: attestation(doc).update(context=strangers(256)),
+    "great depth": lambda doc: attestation(doc).update(depth=2**53),
+    "no depth": lambda doc: attestation(doc).update(depth=0),
+    "great counter": lambda doc: attestation(doc).update(dot=[BOB, 2**53], context=[]),
+    "great counter seen": lambda doc: attestation(doc).update(context=[[BOB, 2**53, "0" * 24]]),
+    "daemons until now": lambda doc: attestation(doc).update(context=[["legacy", NOW, ""]]),
+}
+
+
+@pytest.mark.parametrize("version", [MEMORY, STONE], ids=["memory", "tombstone"])
+@pytest.mark.parametrize("case", WITHIN_LIMITS)
+def test_a_record_that_just_reaches_a_limit_is_read(case: str, version: Version) -> None:
+    """As another version than before, and as itself from then on."""
+    found = read(edited(version, WITHIN_LIMITS[case]), version.kind)
+    assert isinstance(found, Version), found
+    assert found.dot != version.dot
+    assert read(found.doc, version.kind) == found
 
 
 ALTERED: dict[str, Edit] = {
@@ -208,14 +277,18 @@ BAD_ATTESTATION: dict[str, tuple[Edit, str, str]] = {
         "is not the digest",
     ),
     "digest of a wrong type": (lambda doc: attestation(doc).update(content=None), "bad_attestation", "is not the dig"),
-    "clock that is a list": (lambda doc: attestation(doc).update(clock=[]), "bad_attestation", "expected actor to cou"),
-    "counter of text": (lambda doc: attestation(doc).update(clock={ALICE: "1"}), "bad_attestation", "actor to counter"),
+    "context that is an object": (lambda doc: attestation(doc).update(context={}), "bad_attestation", "a list of ["),
+    "entry of two": (lambda doc: attestation(doc).update(context=[[ALICE, 1]]), "bad_attestation", "a list of ["),
+    "entry that is text": (lambda doc: attestation(doc).update(context=["x"]), "bad_attestation", "a list of ["),
+    "dot that is an object": (lambda doc: attestation(doc).update(dot={}), "bad_attestation", "[actor, counter]"),
+    "counter of text": (lambda doc: attestation(doc).update(dot=[ALICE, "1"]), "bad_attestation", "[actor, counter]"),
     "counter that is a fraction": (
-        lambda doc: attestation(doc).update(clock={ALICE: 1.0}), "bad_attestation", "actor to counter"
+        lambda doc: attestation(doc).update(dot=[ALICE, 1.0]), "bad_attestation", "[actor, counter] expected"
     ),
     "counter that is a truth": (
-        lambda doc: attestation(doc).update(clock={ALICE: True}), "bad_attestation", "actor to counter"
+        lambda doc: attestation(doc).update(dot=[ALICE, True]), "bad_attestation", "[actor, counter] expected"
     ),
+    "depth that is a truth": (lambda doc: attestation(doc).update(depth=True), "bad_attestation", "a whole number"),
 }  # fmt: skip
 
 

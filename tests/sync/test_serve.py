@@ -130,7 +130,8 @@ def test_without_the_conditions_it_would_not_be_sent_again(
     name: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Control: each condition is what has it sent."""
-    monkeypatch.setattr(serve, name, lambda *_: 1)
+    whatever = {"_is_confirmed": True, "_skippable": given().store.kept([GIVEN.key])[GIVEN.key][0].giver}
+    monkeypatch.setattr(serve, name, lambda *_: whatever[name])
     with pytest.raises(AssertionError):
         test_it_is_sent_again_once_its_cursor_proves_nothing(case)
 
@@ -187,3 +188,23 @@ def test_what_was_sent_stays_wanted_while_it_may_have_to_come_again(
     cut = replace(desk.cut(limit=1), after="after", to="to")
     assert cut.page.more == more
     assert serve.wanted_next(cut, have, applied, frozenset((Y,)), frozenset((X,))) == expected
+
+
+def test_what_went_before_is_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it, it is offered again."""
+    desk = given()
+    desk.write("another")
+    cut = desk.cut(limit=1)
+    before = frozenset(bytes([n]) * 16 for n in range(3))
+    for most, kept in ((3, before), (2, frozenset())):
+        monkeypatch.setattr(serve, "MAX_BEFORE", most)
+        assert serve.wanted_next(cut, cut.to, 1, frozenset(), before) == kept
+
+
+def test_a_page_with_anything_on_it_is_not_empty() -> None:
+    """Be it a document or an offer: only what is empty may be put off."""
+    desk = given()
+    assert desk.cut(desk.cut().to).page.is_empty
+    assert not desk.cut().page.is_empty
+    offered = desk.cut(offer=True).page
+    assert (offered.count, offered.is_empty) == (0, False)

@@ -8,14 +8,15 @@ import versions
 from hypothesis import given
 from hypothesis import strategies as st
 from keys import agent_of
+from stamps import over
 from versions import ALICE, BOB, CAROL, ID, SECOND, Desk
 
 from sync import settle, writes
-from sync.clock import dominates, join
+from sync.context import NOTHING
 from sync.draft import Fields
 from sync.errors import RemoteError
 from sync.link import ends
-from sync.merge import ordered
+from sync.merge import ordered, supersedes
 from sync.ports import Kept
 from sync.record import load
 from sync.settle import Changed, Choice, Delete, Keep, Replace, Settled, Unanimous, lost_by
@@ -60,7 +61,7 @@ def only(desk: Desk, key: Key = KEY) -> Version:
     ],
 )
 def test_one_version_goes_on_and_has_seen_all(choice: Choice, kind: str, content: str | None) -> None:
-    """It is a local write of whoever settles, later than all and with the join of their clocks."""
+    """It is a local write of whoever settles, later than all, and has seen them all."""
     desk = desk_with(OURS, THEIRS)
     result = resolve(desk, choice)
     assert isinstance(result, Settled)
@@ -68,7 +69,8 @@ def test_one_version_goes_on_and_has_seen_all(choice: Choice, kind: str, content
     assert (result.version, result.let_go) == (version, (OURS, THEIRS))
     assert (version.kind, agent_of(version)) == (kind, "agent:judge")
     assert version.at > OURS.at
-    assert dominates(version.clock, join((OURS.clock, THEIRS.clock)))
+    assert supersedes(version, OURS)
+    assert supersedes(version, THEIRS)
     if content is not None:
         assert load(version.doc).content == content
 
@@ -91,7 +93,8 @@ def test_a_delete_that_goes_on_is_confirmed(choice: Choice) -> None:
     desk = desk_with(OURS, STONE)
     resolve(desk, choice)
     assert only(desk).kind == "t"
-    assert dominates(only(desk).clock, join((OURS.clock, STONE.clock)))
+    assert supersedes(only(desk), OURS)
+    assert supersedes(only(desk), STONE)
 
 
 def test_an_edit_that_lost_against_a_delete_is_brought_back() -> None:
@@ -103,7 +106,7 @@ def test_an_edit_that_lost_against_a_delete_is_brought_back() -> None:
     resolve(desk, Replace("both"))
     memory = load(only(desk).doc)
     assert (memory.content, memory.tags) == ("both", ["t"])
-    assert dominates(only(desk).clock, join(one.clock for one in (OURS, THEIRS, STONE)))
+    assert all(supersedes(only(desk), one) for one in (OURS, THEIRS, STONE))
 
 
 @pytest.mark.parametrize(
@@ -218,13 +221,22 @@ ACTORS = st.sampled_from((ALICE, BOB, CAROL))
 
 
 @st.composite
-def one_of_the_key(draw: st.DrawFn) -> Version:
-    """Few clocks and times, so that conflicts of several versions, deletes among them, are common."""
-    clock = draw(st.dictionaries(ACTORS, st.integers(1, 2), min_size=1, max_size=2))
-    seconds = draw(st.integers(0, 2))
-    if draw(st.integers(0, 3)) == 0:
-        return versions.stone(clock, seconds=seconds)
-    return versions.version(clock, seconds=seconds, content=draw(st.sampled_from("123")))
+def some_of_the_key(draw: st.DrawFn) -> list[Version]:
+    """Writes that have seen some of those before them, and all of their own actor; few times, so that conflicts and
+    deletes are common."""
+    made: list[Version] = []
+    for number in range(draw(st.integers(2, 6))):
+        actor = draw(ACTORS)
+        chosen = [one for one in made if one.dot.actor == actor or draw(st.booleans())]
+        # Whoever has seen a version has seen what that one had seen.
+        seen = [one for one in made if one in chosen or any(other.context.covers(one.dot) for other in chosen)]
+        stamp = over(*seen, actor=actor, counter=number + 1)
+        seconds = draw(st.integers(0, 2))
+        if draw(st.integers(0, 3)) == 0:
+            made.append(versions.stone(stamp, seconds=seconds))
+        else:
+            made.append(versions.version(stamp, seconds=seconds, content=draw(st.sampled_from("123"))))
+    return made
 
 
 @st.composite
@@ -248,7 +260,7 @@ def shown(desk: Desk) -> list[bytes]:
 @given(st.data())
 def test_nodes_that_settle_at_once_converge_and_show_the_same_winner(data: st.DataObject) -> None:
     """Any order of arrival gives one order of winners; two settlings made apart are kept by both, one more ends it."""
-    received = data.draw(st.lists(one_of_the_key(), min_size=2, max_size=6))
+    received = data.draw(some_of_the_key())
     one, other = desk_with(*received, seed=1), desk_with(*data.draw(st.permutations(received)), seed=2)
     assert shown(one) == shown(other)
     before = {kept.version.tag for kept in one.kept()}
@@ -274,9 +286,9 @@ def test_a_settling_meets_an_edit_made_apart_and_both_are_kept() -> None:
 
 
 def test_without_the_join_a_settled_conflict_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control: a settling whose clock has not seen the losers does not end the conflict on the other node."""
+    """Control: a settling that has not seen the losers does not end the conflict on the other node."""
     one, other = desk_with(OURS, THEIRS, seed=1), desk_with(OURS, THEIRS, seed=2)
-    monkeypatch.setattr(writes.clocks, "join", lambda clocks: {})
+    monkeypatch.setattr(writes, "join", lambda pasts, latest: NOTHING)
     resolve(one, Keep())
     exchange(one, other)
     assert {OURS.tag, THEIRS.tag} <= set(shown(other))

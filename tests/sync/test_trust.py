@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from keys import ANYBODY, KeyPair, pair
+from stamps import stamp
 from versions import ALICE, BOB, EVERYTHING, ID, NOW, OTHER, PEER, SECOND, Desk, memory, verified
 
 from sync import keyring, moment, trust
@@ -34,10 +35,10 @@ def enrolled(one: KeyPair = ANN, agent: str = "", rest: str = "") -> str:
 
 
 MADE: dict[str, Callable[[Author], Version]] = {
-    "memory": lambda by: memory_version(memory(), by, {ALICE: 1}),
-    "tombstone": lambda by: tombstone_version("a", ID, AT, by, {ALICE: 1}),
-    "link": lambda by: link_version("a", ID, OTHER, "related_to", AT, by, {ALICE: 1}),
-    "unlink": lambda by: unlink_version("a", ID, OTHER, "related_to", AT, by, {ALICE: 1}),
+    "memory": lambda by: memory_version(memory(), by, stamp({ALICE: 1})),
+    "tombstone": lambda by: tombstone_version("a", ID, AT, by, stamp({ALICE: 1})),
+    "link": lambda by: link_version("a", ID, OTHER, "related_to", AT, by, stamp({ALICE: 1})),
+    "unlink": lambda by: unlink_version("a", ID, OTHER, "related_to", AT, by, stamp({ALICE: 1})),
 }
 
 RINGS = {
@@ -146,9 +147,9 @@ def test_what_may_not_speak_is_refused_alone(
     rules, author = REFUSALS[reason]
     desk = Desk()
     version = MADE[kind](author)
-    good = memory_version(memory(id=OTHER, title="y", updated_at=BEFORE), ANN, {BOB: 1})
+    good = memory_version(memory(id=OTHER, title="y", updated_at=BEFORE), ANN, stamp({BOB: 1}))
     if reason == "not_enrolled":
-        good = memory_version(memory(id=OTHER, title="y"), pair("ai:ben"), {BOB: 1})
+        good = memory_version(memory(id=OTHER, title="y"), pair("ai:ben"), stamp({BOB: 1}))
         rules = Trust(RINGS["somebody else"], "enrolled")
     found = taken(desk, rules, version, good, to=TO)
     if is_guarded:
@@ -162,11 +163,11 @@ def test_what_may_not_speak_is_refused_alone(
 def test_what_is_kept_already_is_not_refused() -> None:
     """A key that was revoked since, a peer from which unsigned was allowed: what came before stays, and is no news."""
     desk = Desk()
-    old, bare = MADE["memory"](ANN), memory_version(memory(id=OTHER), Unsigned("ai:old"), {BOB: 1})
+    old, bare = MADE["memory"](ANN), memory_version(memory(id=OTHER), Unsigned("ai:old"), stamp({BOB: 1}))
     assert taken(desk, ANYBODY, old, bare).applied == 2
     again = taken(desk, Trust(RINGS["revoked then"]), old, bare)
     assert (again.refused, again.noop) == ((), 2)
-    newer = memory_version(memory(content="later"), ANN, {ALICE: 2})
+    newer = memory_version(memory(content="later"), ANN, stamp({ALICE: 2}))
     assert [one.reason for one in taken(desk, Trust(RINGS["revoked then"]), newer).refused] == ["key_revoked"]
     assert desk.tags() == {old.tag}
 
@@ -175,8 +176,8 @@ def test_a_revoked_key_may_have_written_before() -> None:
     """What is dated earlier stays verifiable, and is taken even where it was never seen: its holder can back-date."""
     desk = Desk()
     rules = Trust(RINGS["revoked then"])
-    assert taken(desk, rules, memory_version(memory(updated_at=BEFORE), ANN, {ALICE: 1})).applied == 1
-    back_dated = memory_version(memory(id=OTHER, title="y", updated_at=BEFORE), ANN, {ALICE: 2})
+    assert taken(desk, rules, memory_version(memory(updated_at=BEFORE), ANN, stamp({ALICE: 1}))).applied == 1
+    back_dated = memory_version(memory(id=OTHER, title="y", updated_at=BEFORE), ANN, stamp({ALICE: 2}))
     assert taken(desk, rules, back_dated).applied == 1
     removed = Trust(RINGS["somebody else"], "enrolled")
     assert [one.reason for one in taken(Desk(), removed, back_dated).refused] == ["not_enrolled"]
@@ -228,7 +229,9 @@ def test_what_waits_is_judged_again_when_it_is_due(reason: str) -> None:
     """By the rules of that day: a key may have been revoked since. Control: under the old rules it is taken."""
     for rules, expected in ((REFUSALS[reason][0], reason), (ANYBODY, None)):
         desk = Desk()
-        late = memory_version(memory(updated_at=moment.text(NOW + 400 * SECOND)), REFUSALS[reason][1], {ALICE: 1})
+        late = memory_version(
+            memory(updated_at=moment.text(NOW + 400 * SECOND)), REFUSALS[reason][1], stamp({ALICE: 1})
+        )
         assert [one.reason for one in taken(desk, ANYBODY, late).refused] == ["clock_skew"]
         desk.now += 400 * SECOND
         found = desk.do(desk.engine.due, lambda _, rules=rules: Policy(EVERYTHING, rules))

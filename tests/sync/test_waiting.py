@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import versions
 from keys import ANYBODY
-from versions import ALICE, BOB, ID, NOW, PEER, SECOND, Desk
+from stamps import over
+from versions import ALICE, BOB, CAROL, ID, NOW, PEER, SECOND, Desk
 
 from sync import engine, receive
+from sync.merge import supersedes
 from sync.policy import Policy
-from sync.receive import Offer, Taken, current_cursor
+from sync.receive import Offer, Receiver, Taken, current_cursor
 from sync.scope import Globs
 from sync.version import Version
 
@@ -172,31 +174,58 @@ def test_only_so_many_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("version", "stays"),
     [
-        (versions.version({ALICE: 2}), False),
-        (versions.stone({ALICE: 1, BOB: 1}), False),
+        (EARLY, False),
+        (versions.version({ALICE: 2}), True),
+        (versions.stone({ALICE: 1, BOB: 1}), True),
         (versions.version({BOB: 1}), True),
         (versions.version({ALICE: 2}, id="another"), True),
     ],
-    ids=["a later version", "a delete that saw it", "a concurrent version", "another record"],
+    ids=["the same", "a later version", "a delete that saw it", "a concurrent version", "another record"],
 )
-def test_what_a_kept_version_comes_to_dominate_leaves_the_table(version: Version, *, stays: bool) -> None:
-    """In the same transaction; what nobody saw goes on waiting."""
+def test_what_came_in_leaves_the_table_and_what_is_superseded_stays(version: Version, *, stays: bool) -> None:
+    """What it is superseded by may itself be superseded, by one that has not seen it, before it is due."""
     desk = Desk()
     desk.take(EARLY)
+    desk.now += 200 * SECOND if version is EARLY else 0
     desk.take(version)
     assert (waiting(desk) == {EARLY.tag}) is stays
 
 
-def test_what_is_dominated_already_is_not_set_aside() -> None:
-    """Nor is what is kept already, or waits already."""
+def test_what_is_kept_or_waits_already_is_not_set_aside_once_more() -> None:
+    """However often it comes."""
     desk = Desk()
-    later = versions.version({ALICE: 5})
-    desk.take(later)
+    desk.now += 200 * SECOND
+    desk.take(EARLY)
+    desk.now -= 200 * SECOND
+    late = versions.version({BOB: 1}, id="x", seconds=400)
     for _ in range(2):
-        desk.take(
-            EARLY, versions.version({BOB: 1}, id="x", seconds=400), versions.version({BOB: 1}, id="x", seconds=400)
-        )
+        desk.take(EARLY, late, late)
     assert [one.version.id for one in desk.store.waiting_all()] == ["x"]
+
+
+@pytest.mark.parametrize("drops", ["nothing", "what is stale"])
+def test_what_was_stale_when_it_came_is_taken_when_it_is_due(drops: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What superseded it is gone by then, by one that has not seen it, and nobody sends it again.
+
+    Control: dropped as stale when it came, it is lost.
+    """
+    if drops == "what is stale":
+        true = Receiver._set_aside
+
+        def setting_aside(self: Receiver, peer: str, version: Version, room: int, full: bool) -> tuple[int, bool]:
+            is_stale = any(supersedes(one.version, version) for one in desk.kept(version.key))
+            return (room, full) if is_stale else true(self, peer, version, room, full)
+
+        monkeypatch.setattr(Receiver, "_set_aside", setting_aside)
+    desk = Desk()
+    over_it = versions.version(over(EARLY, actor=BOB))
+    desk.take(over_it)
+    desk.take(EARLY)
+    last = versions.version(over(over_it, actor=CAROL, unseen=(EARLY,)), seconds=1)
+    desk.take(last)
+    desk.now += 400 * SECOND
+    due(desk)
+    assert desk.tags() == ({last.tag, EARLY.tag} if drops == "nothing" else {last.tag})
 
 
 def test_a_local_write_that_did_not_see_it_leaves_it_waiting() -> None:
@@ -225,7 +254,7 @@ def test_an_offer_of_what_waits_is_not_wanted() -> None:
 
 def small_table(monkeypatch: pytest.MonkeyPatch, count: int) -> list[Version]:
     """Versions from the future, and a table that holds so many of them."""
-    early = [versions.version({ALICE: n}, id=f"early {n}", seconds=400) for n in range(1, 4)]
+    early = [versions.version(id=f"early {n}", seconds=400) for n in range(1, 4)]
     monkeypatch.setattr(receive, "WAITING_LIMIT", sum(len(one.doc) for one in early[:count]))
     return early
 
@@ -264,7 +293,7 @@ def test_each_peer_has_a_table_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     early = small_table(monkeypatch, 1)
     desk = Desk()
     assert not desk.take(early[0], to=TO).full
-    assert not desk.take(versions.version({BOB: 9}, id="early 9", seconds=400), peer="another", to=TO).full
+    assert not desk.take(versions.version({BOB: 1}, id="early 9", seconds=400), peer="another", to=TO).full
     assert desk.take(early[1], to=TO, after=TO).full
     assert {one.peer for one in desk.store.waiting_all()} == {PEER, "another"}
 

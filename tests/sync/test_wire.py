@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from versions import ALICE, BOB, ID, PEER, Desk
 
 from sync import record, wire
+from sync.counted import MAX_RECORD
 from sync.errors import RemoteError
+from sync.link import MAX_LINK_ID_BYTES
+from sync.memory import MAX_NAMESPACE
 from sync.receive import Offer, Taken
 from sync.record import Refused
+from sync.standing import Standing
 from sync.version import Version
 
 MEMORY, STONE = versions.version({ALICE: 1}), versions.stone({BOB: 1})
@@ -352,3 +356,53 @@ def test_damage_to_a_message_is_the_senders_fault_and_no_exception_of_ours(data:
         read(body[:start] + data.draw(st.binary(max_size=8)) + body[end:])
     except RemoteError as error:
         assert error.code in {"malformed", "not_native", "bad_cursor", "limits", "unsupported"}
+
+
+# --- just within a limit
+
+
+def test_what_just_reaches_a_limit_is_taken() -> None:
+    """Namespaces and ids of offers, a life of every digit there is, and as many refused records as are named."""
+    longest = "n" * MAX_NAMESPACE, "i" * MAX_LINK_ID_BYTES
+    offers = [[*longest, MEMORY.tag.hex()]]
+    life = "0123456789abcdef"
+    incoming = read_push(push(life=life, offers=offers, memories=[{}] * wire.MAX_REFUSED))
+    assert (incoming.page.life, incoming.page.offers) == (life, (Offer(longest, MEMORY.tag),))
+    assert (len(incoming.refused), incoming.left_out) == (wire.MAX_REFUSED, 0)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["namespace", "id"])
+def test_an_offer_beyond_a_limit_is_refused(place: int) -> None:
+    """By one character."""
+    longest = ["n" * MAX_NAMESPACE, "i" * MAX_LINK_ID_BYTES, MEMORY.tag.hex()]
+    longest[place] += "x"
+    with pytest.raises(RemoteError, match="offers: a namespace or an id over its limit"):
+        read_push(push(offers=[longest]))
+
+
+def test_more_refused_records_than_are_named_are_counted() -> None:
+    """Nothing is told of them but their number."""
+    incoming = read_push(push(memories=[{}] * (wire.MAX_REFUSED + 3)))
+    assert (len(incoming.refused), incoming.left_out) == (wire.MAX_REFUSED, 3)
+
+
+def test_what_is_said_of_a_standing_has_a_most() -> None:
+    """Longer text is not read."""
+    standing = Standing(1, "0" * 32)
+    told = wire.encode_standing(standing)
+    assert wire.decode_standing(told.ljust(wire.MAX_STANDING)) == standing
+    with pytest.raises(RemoteError, match=f"standing: {wire.MAX_STANDING + 1} characters, at most") as caught:
+        wire.decode_standing(told.ljust(wire.MAX_STANDING + 1))
+    assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize("name", wire.LISTS)
+def test_a_record_of_too_many_bytes_is_refused_unread(name: str) -> None:
+    """Though it were well-formed: nobody writes one that long."""
+    version = {"memories": MEMORY, "tombstones": STONE, "links": versions.link({ALICE: 1})}[name]
+    body = b'{"life":"%b","%b":[%b]}'
+    for most, is_read in ((MAX_RECORD, True), (MAX_RECORD + 1, False)):
+        raw = version.doc[:-1] + b" " * (most - len(version.doc)) + b"}"
+        incoming = read_push(body % (ALICE.encode(), name.encode(), raw))
+        assert incoming.versions == ((version,) if is_read else ())
+        assert [one.reason for one in incoming.refused] == ([] if is_read else ["limits"])

@@ -1,19 +1,23 @@
-"""Local writes: what create, update, move, rename and delete make of the feed, and the time and clock of each."""
+"""Local writes: what create, update, move, rename and delete make of the feed, and the time and place of each."""
+
+import random
 
 import pytest
 import versions
-from keys import agent_of
+from keys import Nobody, agent_of
 from versions import ALICE, BOB, ID, NOW, SECOND, Desk
 
-from sync import moment, writes
-from sync.clock import covers, number_of
+from sync import lives, moment, writes
+from sync.batch import Batch
 from sync.draft import Fields
 from sync.errors import RemoteError
 from sync.ids import memory_id
 from sync.lives import issued_by
+from sync.merge import ordered
+from sync.ports import Kept
 from sync.record import load
 from sync.version import Key, Version
-from sync.writes import SKEW_BOUND, Missing, TitleTaken, Written
+from sync.writes import SKEW_BOUND, Missing, TitleTaken, Written, restate_future
 
 X0, X1 = (("a", memory_id("a", "x", k)) for k in (0, 1))
 
@@ -92,7 +96,7 @@ def test_a_deleted_title_comes_back_under_its_id_and_has_seen_the_delete() -> No
     stone = desk.delete(X0).version
     again = desk.write("x", "second")
     assert (again.created, again.version.key) == (True, X0)
-    assert covers(again.version.clock, stone.clock)
+    assert again.version.context.names(stone.dot)
     assert desk.tags(X0) == {again.version.tag}
 
 
@@ -138,6 +142,20 @@ def test_what_is_not_there_is_missing(verb: str) -> None:
     for key in (X0, ("a", "never")):
         assert (desk.update(key, content="y") if verb == "update" else desk.delete(key)) == Missing()
     assert desk.store.position().number == number
+
+
+def test_no_more_than_so_many_ids_of_a_title_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer may take as many of them as it likes, under other titles; the memory gets an id that nobody could know."""
+    desk = Desk()
+    ids = [memory_id("a", "x", k) for k in range(200)]
+    desk.take(*(versions.version({ALICE: 1 + k}, id=one, title=f"taken {k}") for k, one in enumerate(ids)))
+    looked = []
+    true = writes._is_memory
+    monkeypatch.setattr(writes, "_is_memory", lambda batch, key: (looked.append(key), true(batch, key))[1])
+    first, second = (desk.write("x", text).version for text in ("one", "two"))
+    assert first.id not in ids
+    assert (first.id, load(second.doc).content) == (second.id, "two")
+    assert len(looked) <= writes.MAX_TRIED + 1
 
 
 @pytest.mark.parametrize("fields", [{"title": "y"}, {"namespace": "b"}], ids=["rename", "move"])
@@ -197,13 +215,14 @@ def test_a_move_may_rename_and_edit_at_once() -> None:
 
 
 def test_an_edit_settles_the_conflict_that_it_has_seen() -> None:
-    """Its clock covers all that was kept, so every node that gets it keeps this one alone."""
+    """Its context covers all that was kept, so every node that gets it keeps this one alone."""
     desk = Desk()
     desk.take(versions.version({ALICE: 1}, content="1"), versions.version({BOB: 1}, content="2"))
     assert len(desk.kept()) == 2
     settled = desk.update(("a", ID), content="both").version
     assert desk.tags() == {settled.tag}
-    assert settled.clock[ALICE] == settled.clock[BOB] == 1
+    assert {entry.actor for entry in settled.context} == {ALICE, BOB}
+    assert settled.depth == 2
 
 
 def test_saying_the_winner_again_settles_a_conflict() -> None:
@@ -224,7 +243,7 @@ def test_a_look_up_by_title_answers_the_winner_of_two_that_share_it() -> None:
     assert load(only(desk, X0).doc).content == "mine"
 
 
-# --- clock and time
+# --- dot and time
 
 
 def test_each_write_takes_the_next_number_and_a_counter_that_proves_it() -> None:
@@ -237,8 +256,8 @@ def test_each_write_takes_the_next_number_and_a_counter_that_proves_it() -> None
     desk.delete(("b", X0[1]))
     for key, number in desk.store.numbers().items():
         version = only(desk, key)
-        assert issued_by(life, version)
-        assert number_of(version.clock[life.actor]) == number
+        assert issued_by(life, version.key, version.dot)
+        assert (version.dot.actor, version.dot.number) == (life.actor, number)
     assert sorted(desk.store.numbers().values()) == [3, 5]
 
 
@@ -279,3 +298,26 @@ def test_without_the_bound_a_clock_a_year_ahead_is_followed(monkeypatch: pytest.
     monkeypatch.setattr(writes, "SKEW_BOUND", 10**8 * SECOND)
     with pytest.raises(AssertionError):
         test_a_write_is_later_than_what_it_replaces_unless_that_is_not_believed("one a year ahead")
+
+
+def test_only_what_is_ours_and_beyond_the_bound_is_written_again() -> None:
+    """Of a key: what others wrote is theirs to write again, and what lies at the bound is believed as it is."""
+    at_bound, beyond = SKEW_BOUND // SECOND, SKEW_BOUND // SECOND + 1
+    some = {
+        "ours of now": (0, None),
+        "ours at the bound": (at_bound, None),
+        "ours beyond it": (beyond, None),
+        "theirs beyond it": (beyond, 0),
+    }
+    kept = [
+        Kept(versions.version({f"{n:016x}": 1}, content=name, seconds=seconds), giver)
+        for n, (name, (seconds, giver)) in enumerate(some.items())
+    ]
+    desk = Desk()
+    batch = Batch(desk.store, lives.minting(random.Random(2).randbytes))
+    batch.put(("a", ID), ordered(kept))
+    restate_future(batch, ("a", ID), Nobody(), moment.text(NOW + SKEW_BOUND), NOW)
+    found = {load(one.version.doc).content: one for one in batch.kept(("a", ID))}
+    assert [name for name in some if found[name] not in kept] == ["ours beyond it"]
+    assert len(found) == len(some)
+    assert found["ours beyond it"].version.at == moment.text(NOW + SKEW_BOUND + 1)

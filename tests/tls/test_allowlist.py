@@ -90,6 +90,7 @@ def test_all_broken_lines_are_reported_at_once() -> None:
     assert [(problem.line, problem.column) for problem in caught.value.problems] == [(1, 1), (4, 1), (5, 65)]
     assert len(str(caught.value).splitlines()) == 3
     assert "#" in caught.value.next_step
+    assert caught.value.lines[-1].endswith("one : between hex digits. Correct the line, or put a # before it.")
 
 
 def test_a_duplicate_is_one_entry_and_a_warning() -> None:
@@ -150,6 +151,21 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, kind: str) -> No
     (problem,) = caught.value.problems
     assert problem.found == ("is a directory" if kind == "a folder" else "no such file or directory")
     assert (problem.file, problem.expected) == (str(path), "a readable file")
+    do = "look what lies there" if kind == "a folder" else "put it back from a backup, or make an empty file there"
+    assert f"expected a readable file; {do}" in str(caught.value)
+    assert caught.value.lines == (str(caught.value),)
+    assert "Correct the line" not in str(caught.value)
+
+
+def test_an_error_without_words_is_one_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every system has some for each."""
+
+    def failing(_: Path) -> bytes:
+        raise OSError
+
+    monkeypatch.setattr(allowlist, "read_own", failing)
+    with pytest.raises(AllowlistError, match="found an error, expected a readable file; look what lies there"):
+        load(tmp_path / "allowlist")
 
 
 def test_a_file_is_read_as_it_is_written(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from certs import bare
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tls.authority import BACKDATE, Authority, Identity
 from tls.errors import IdentityError
@@ -139,6 +139,22 @@ def _encrypted(authority: Authority) -> bytes:
     )
 
 
+def _of_another_kind() -> tuple[bytes, bytes]:
+    """A CA whose key signs in a way that no part of this program knows."""
+    key = ed448.Ed448PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "another kind")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, None)
+    )
+    pem = serialization.Encoding.PEM
+    return certificate.public_bytes(pem), key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 def test_what_is_no_pair_of_a_ca_is_refused(authority: Authority) -> None:
     """Another key, a leaf, a certificate without constraints, garbage and a locked key: each by name."""
     other, leaf = Authority.create("another"), authority.issue("desk")
@@ -151,6 +167,7 @@ def test_what_is_no_pair_of_a_ca_is_refused(authority: Authority) -> None:
         (authority.cert_pem, b"garbage", "cannot be read"),
         (authority.cert_pem, b"", "cannot be read"),
         (authority.cert_pem, _encrypted(authority), "cannot be read"),
+        (*_of_another_kind(), "does not belong"),
     ):
         with pytest.raises(IdentityError, match=words) as caught:
             Authority.load(cert, key)

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from certs import Mesh
 from knocking import LOOPS, Notes, listening, on_loop, plain_client, until
+from OpenSSL import SSL
 
-from tls.channel import Channel
+from tls.channel import Channel, channel_of, mapped
 from tls.contexts import build
+from tls.fingerprint import Fingerprint
 from tls.gate import Gate
 
 BULK = random.Random(7).randbytes(16 << 20)
@@ -287,3 +289,100 @@ def test_a_finished_connection_leaves_nothing_behind(mesh: Mesh) -> None:
     known = once()
     gc.collect()
     assert [item() for item in known] == [None] * len(known)
+
+
+def test_a_write_of_nothing_sends_nothing(mesh: Mesh) -> None:
+    """As a socket's would, and the connection lives on."""
+    left, right = _connected(mesh)
+    before = left._outgoing.pending
+    assert left.write(b"") == 0
+    assert left._outgoing.pending == before
+    assert left.write(b"hello") == 5
+    assert right.read(100) == b"hello"
+
+
+@pytest.mark.parametrize("size", [1, 16_384, 16_385, 1 << 20])
+def test_what_cannot_be_written_any_more_is_an_error(mesh: Mesh, size: int) -> None:
+    """Nobody believes that it was sent."""
+    left, right = _connected(mesh)
+    assert left.write(bytes(size)) == size
+    with pytest.raises(ssl.SSLWantReadError):
+        left.unwrap()
+    with pytest.raises(ssl.SSLError, match="protocol is shutdown"):
+        left.write(bytes(size))
+    received = 0
+    while part := right.read(1 << 20):
+        received += len(part)
+    assert received == size
+
+
+def test_a_close_that_the_other_end_began_ends_at_once(mesh: Mesh) -> None:
+    """Its close_notify lies there already, and nothing more will come."""
+    left, right = _connected(mesh)
+    with pytest.raises(ssl.SSLWantReadError):
+        left.unwrap()
+    right.unwrap()
+    left.unwrap()
+
+
+def test_a_close_that_meets_no_close_is_an_error(mesh: Mesh) -> None:
+    """The loop is told why, and the peer as well."""
+    server, _ = _connected(mesh)
+    with pytest.raises(ssl.SSLWantReadError):
+        server.unwrap()
+    server._incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError, match="bad record mac"):
+        server.unwrap()
+
+
+def test_a_certificate_is_there_once_it_was_shown(mesh: Mesh) -> None:
+    """Before the handshake there is none to speak of."""
+    fresh = _ours(mesh).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
+    assert (fresh.getpeercert(), fresh.getpeercert(True)) == (None, None)
+    server, _ = _connected(mesh)
+    assert server.getpeercert() == {}
+    assert Fingerprint.of_der(server.getpeercert(True)) == mesh.friend.fingerprint  # type: ignore[arg-type]  # there is one
+
+
+def test_who_shows_no_certificate_is_nobody(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the list says: it is not asked about nobody."""
+    server, _ = _connected(mesh)
+    monkeypatch.setattr(server, "_judge", lambda _: True)
+    assert server._checked_again() == mesh.friend.fingerprint
+    monkeypatch.setattr(Channel, "_presented", lambda _: None)
+    assert server._checked_again() is None
+    assert server.refusal.reason == "not on the allowlist"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (SSL.WantWriteError(), ssl.SSLWantWriteError, "want write"),
+        (SSL.ZeroReturnError(), ssl.SSLZeroReturnError, "the peer closed the connection"),
+        (SSL.SysCallError(-1, "Unexpected EOF"), ssl.SSLEOFError, "the connection ended without a close_notify"),
+        (SSL.Error([("SSL routines", "", "certificate verify failed")]), ssl.SSLCertVerificationError, "certificate"),
+        (SSL.Error([("", "", "bad record mac"), ("", "", "too late")]), ssl.SSLError, "bad record mac; too late"),
+        (SSL.Error([]), ssl.SSLError, "TLS error"),
+        (SSL.Error(), ssl.SSLError, "TLS error"),
+        (SSL.Error("words alone"), ssl.SSLError, "TLS error"),
+    ],
+    ids=["want write", "closed", "cut off", "not verified", "two reasons", "none", "nothing", "words"],
+)
+def test_each_error_becomes_that_of_the_standard_library(error: SSL.Error, kind: type[ssl.SSLError], text: str) -> None:
+    """Loops and aiohttp know no others."""
+    found = mapped(error)
+    assert type(found) is kind
+    assert text in str(found)
+
+
+def test_a_transport_of_another_library_has_no_channel(mesh: Mesh) -> None:
+    """It is named, and nobody goes on with it."""
+
+    class Plain:
+        def __init__(self, found: object) -> None:
+            self.get_extra_info = lambda _: found
+
+    server, _ = _connected(mesh)
+    assert channel_of(Plain(server)) is server
+    with pytest.raises(TypeError, match="no channel of this program below it, but NoneType"):
+        channel_of(Plain(None))

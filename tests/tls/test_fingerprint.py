@@ -25,6 +25,31 @@ def test_every_spelling_is_the_same_fingerprint(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "label"),
+    [
+        (f"sha256:{HEX}  # desk", "desk"),
+        (f"  sha256:{HEX}\t#  the desk \r\n", "the desk"),
+        (f"{COLONS.upper()}", ""),
+        (f"sha256 Fingerprint={COLONS.upper()}\n", ""),
+        (f"SHA-256 Fingerprint={COLONS}", ""),
+        (f"'sha256:{HEX}'", ""),
+        (f"\ufeffsha256:{HEX} # a # b", "a # b"),
+        (f"sha256:{HEX} # a\x1b]0;x\x07b\u202ec", "a ]0;x b c"),
+    ],
+)
+def test_a_line_that_was_copied_is_understood(line: str, label: str) -> None:
+    """As `ai-memory fingerprint`, an allowlist and `openssl x509 -fingerprint` have it; the label cannot be code."""
+    assert Fingerprint.of_line(line) == (Fingerprint(HEX), label)
+
+
+@pytest.mark.parametrize("line", ["# desk", f"desk sha256:{HEX}", f"sha256:{HEX} desk", f"sha1 Fingerprint={COLONS}"])
+def test_a_line_that_is_none_is_refused(line: str) -> None:
+    """Control: no more is taken away than what such lines have."""
+    with pytest.raises(ValueError, match="is no fingerprint"):
+        Fingerprint.of_line(line)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

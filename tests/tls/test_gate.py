@@ -153,43 +153,16 @@ def test_a_silent_client_is_cut_off(mesh: Mesh, loop: str) -> None:
     on_loop(loop, main)
 
 
-@pytest.mark.parametrize(
-    ("limits", "words"),
-    [
-        (Limits(handshake_timeout=30, max_handshakes=2), "2 handshakes are pending"),
-        (Limits(handshake_timeout=30, max_handshakes_per_address=2), "of this address"),
-    ],
-)
-def test_pending_handshakes_are_capped(mesh: Mesh, limits: Limits, words: str) -> None:
-    """The third pending handshake is closed at once; when one goes, the next may come."""
-
-    async def main() -> None:
-        async with listening(_gate(mesh), limits) as (listener, notes):
-            pending = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(2)]
-            await until(lambda: len(listener._handshakes) == 2)
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            assert await asyncio.wait_for(reader.read(), 5) == b""
-            writer.close()
-            assert words in (notes.events[0].reason or "")
-            for _, other in pending:
-                other.transport.abort()
-            await until(lambda: not listener._handshakes)
-            answer, _ = await knock(listener.port, plain_client(mesh, mesh.friend))
-            assert answer == b"echo:hello"
-
-    on_loop("asyncio", main)
-
-
 def test_connections_are_capped(mesh: Mesh) -> None:
-    """One connection more than allowed is closed before its handshake."""
+    """One connection more than allowed is closed as soon as its certificate is known, before a byte of HTTP."""
 
     async def main() -> None:
         async with listening(_gate(mesh), Limits(max_connections=1)) as (listener, notes):
             _, first = await asyncio.open_connection("127.0.0.1", listener.port, ssl=plain_client(mesh, mesh.friend))
             await until(lambda: listener.connections == 1)
-            _, alert = await knock(listener.port, plain_client(mesh, mesh.friend))
-            assert alert is not None
-            assert notes.events[-1].kind == "limit"
+            answer, _ = await knock(listener.port, plain_client(mesh, mesh.friend))
+            assert answer == b""
+            assert (notes.events[-1].kind, notes.made) == ("limit", 1)
             first.transport.abort()
 
     on_loop("asyncio", main)
@@ -417,6 +390,27 @@ def test_the_self_test_passes_and_notices_a_gate_that_does_not_gate(monkeypatch:
         self_test()
 
 
+@pytest.mark.parametrize("alert", [None, "", "the connection ended"])
+def test_a_gate_that_refuses_without_an_alert_is_no_gate(monkeypatch: pytest.MonkeyPatch, alert: str | None) -> None:
+    """Whoever is refused has to learn it."""
+    knocks = iter([(True, None), (False, alert)])
+    monkeypatch.setattr(gate_module, "_knock", lambda *_: next(knocks))
+    with pytest.raises(GateBrokenError, match="the gate refuses without a TLS alert"):
+        self_test()
+
+
+def test_a_gate_that_cannot_be_tested_is_no_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong, it is said, and the listener stays closed."""
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(gate_module, "_knock", broken)
+    with pytest.raises(GateBrokenError, match="the gate cannot be tested: ZeroDivisionError") as caught:
+        self_test()
+    assert "stays closed" in caught.value.next_step
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -435,6 +429,6 @@ def test_no_descriptor_is_left_behind(mesh: Mesh, loop: str) -> None:
                 await knock(listener.port, stranger)
             gc.collect()
             await until(lambda: descriptors() <= before + 2)
-            assert not listener._handshakes or len(listener._handshakes) < 3
+            assert not listener._porch.visits or len(listener._porch.visits) < 3
 
     on_loop(loop, main)

@@ -113,11 +113,11 @@ def test_spoiled_client_hellos_leave_nothing_behind(mesh: Mesh, loop: str) -> No
             tasks, descriptors = asyncio.all_tasks(), _descriptors()
             for _ in range(15):
                 await asyncio.gather(*(_say(listener.port, _mutated(hello, chance)) for _ in range(20)))
-            await until(lambda: len(notes.events) == 301 and not listener._handshakes)
+            await until(lambda: len(notes.events) == 301 and not listener._porch.visits)
             gc.collect()
             await until(lambda: _descriptors() <= descriptors)
             assert asyncio.all_tasks() == tasks
-            assert not listener._by_account
+            assert listener._porch.inside.is_empty
             assert notes.made == 1
             assert (await knock(listener.port, plain_client(mesh, mesh.friend)))[0] == b"echo:hello"
 

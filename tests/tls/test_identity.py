@@ -63,6 +63,11 @@ SPOILED: dict[str, tuple[str, Callable[[Mesh], bytes], str]] = {
         "no usable certificate",
     ),
     "an empty bundle": ("ca", lambda mesh: b"", "ca.pem holds no usable certificate"),
+    "a bundle that was cut off": (
+        "ca",
+        lambda mesh: mesh.node.files.ca.read_bytes() * 2 + mesh.node.files.ca.read_bytes()[:-30],
+        "3 certificates begin in .*ca.pem, and 2 of them are whole: it was cut off",
+    ),
     "a key for a bundle": ("ca", lambda mesh: mesh.node.files.key.read_bytes(), "no usable certificate"),
 }
 
@@ -88,7 +93,12 @@ def test_a_missing_file_is_refused_by_name(own: Mesh, which: str) -> None:
     with pytest.raises(IdentityError, match="cannot be read: No such file") as caught:
         own.node.files.load()
     assert str(path) in str(caught.value)
-    assert "ai-memory init" in caught.value.next_step
+    assert "ut it back from a backup" in caught.value.next_step
+    if which == "ca":
+        assert "another node of the mesh" in caught.value.next_step
+    else:
+        assert "`ai-memory init` in an empty folder makes another pair" in caught.value.next_step
+        assert '"The key of the node is lost"' in caught.value.next_step
 
 
 def test_a_key_that_openssl_finds_too_small_is_refused_by_name(own: Mesh) -> None:
@@ -141,6 +151,7 @@ def test_a_file_with_certificate_and_key_serves_as_both(own: Mesh) -> None:
     """Operators keep both in one file; each part is found in it."""
     files = own.node.files
     both = own.folder / "both.pem"
+    both.touch(0o600)
     both.write_bytes(files.key.read_bytes() + files.cert.read_bytes())
     loaded = IdentityFiles(both, both, files.ca).load()
     assert loaded.fingerprint == own.node.fingerprint

@@ -17,8 +17,10 @@ from certs import Mesh
 from knocking import LOOPS, Echo, Notes, knock, listening, on_loop, plain_client, until
 
 from tls import listener as listener_module
+from tls import porch as porch_module
 from tls.gate import Gate
-from tls.listener import HandshakeEvent, Limits, Listener, despite_reuse
+from tls.listener import HandshakeEvent, Limits, Listener
+from tls.porch import despite_reuse
 
 
 def _gate(mesh: Mesh) -> Gate:
@@ -99,20 +101,20 @@ def test_a_connection_that_was_aborted_in_the_queue_costs_no_pause(mesh: Mesh, m
 
 async def _most_at_one_turn(mesh: Mesh) -> int:
     """A hundred connections wait: how many are dealt with before anything else gets its turn."""
-    async with listening(_gate(mesh), Limits(max_handshakes_per_address=1)) as (listener, notes):
+    async with listening(_gate(mesh), Limits(max_handshakes=1)) as (listener, notes):
         waiting = []
         for _ in range(100):
             raw = socket.create_connection(("127.0.0.1", listener.port))  # the kernel takes it, the loop does not turn
             waiting.append(raw)
         counts = []
         async with asyncio.timeout(10):
-            while len(notes.events) < 99:
+            while len(notes.events) < 97:  # three may wait
                 counts.append(len(notes.events))
                 await asyncio.sleep(0)
         for raw in waiting:
             raw.close()
-        await until(lambda: not listener._handshakes)
-        return max(after - before for before, after in zip([0, *counts], [*counts, 99], strict=True))
+        await until(lambda: not listener._porch.visits)
+        return max(after - before for before, after in zip([0, *counts], [*counts, 97], strict=True))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -151,6 +153,46 @@ def test_one_listener_for_both_families(mesh: Mesh, loop: str) -> None:
             assert [event.address for event in notes.events] == ["127.0.0.1", "::1"]
 
     on_loop(loop, main)
+
+
+def test_without_such_a_socket_it_listens_on_ipv6_alone(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked of the system that it cannot do."""
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    asked = {}
+
+    def server(address: tuple[str, int], **options: Any) -> socket.socket:
+        asked.update(options)
+        raise OSError("enough was seen")
+
+    monkeypatch.setattr(socket, "create_server", server)
+
+    async def main() -> None:
+        listener = Listener(_gate(mesh), lambda: Echo(Notes()), "::", 0)
+        assert not listener.is_accepting
+        with pytest.raises(OSError, match="enough"):
+            await listener.start()
+        await listener.close()
+
+    on_loop("asyncio", main)
+    assert asked["family"] == socket.AF_INET6
+    assert not asked["dualstack_ipv6"]
+
+
+def test_it_accepts_from_its_start_until_it_is_closed(mesh: Mesh) -> None:
+    """Nobody has to be told of what happens there."""
+
+    async def main() -> list[bool]:
+        listener = Listener(_gate(mesh), lambda: Echo(Notes()), "127.0.0.1", 0)
+        found = [listener.is_accepting]
+        await listener.start()
+        found.append(listener.is_accepting)
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=plain_client(mesh, mesh.friend))
+        await until(lambda: listener.connections == 1)
+        writer.transport.abort()
+        await listener.close()
+        return [*found, listener.is_accepting]
+
+    assert on_loop("asyncio", main) == [False, True, False]
 
 
 def test_an_address_that_cannot_be_listened_on_is_an_error(mesh: Mesh) -> None:
@@ -205,7 +247,7 @@ def test_a_peer_that_vanishes_is_noticed_by_keepalive(mesh: Mesh, loop: str) -> 
             options.append(raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
             options.append(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             idle, interval, count = (
-                raw.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in listener_module._KEEPALIVE
+                raw.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in porch_module._KEEPALIVE
             )
             options.append(idle + interval * count)
 
@@ -250,7 +292,7 @@ def test_a_bug_in_the_protocol_costs_that_connection_only(mesh: Mesh, loop: str,
             assert answer == b""
             await until(lambda: "error" in _kinds(notes))
             assert listener.connections == 0
-            assert not listener._by_account
+            assert listener._porch.inside.is_empty
             assert any("a bug in" in str(error) for error in told)
             assert (await knock(listener.port, plain_client(mesh, mesh.friend)))[0] == b"echo:hello"
 
@@ -316,7 +358,7 @@ def test_closing_ends_everything(mesh: Mesh, loop: str) -> None:
         port = listener.port
         live, live_writer = await asyncio.open_connection("127.0.0.1", port, ssl=plain_client(mesh, mesh.friend))
         pending, pending_writer = await asyncio.open_connection("127.0.0.1", port)
-        await until(lambda: listener.connections == 1 and len(listener._handshakes) == 1)
+        await until(lambda: listener.connections == 1 and len(listener._porch.visits) == 1)
         await listener.close()
         for reader in (live, pending):
             try:
@@ -324,7 +366,11 @@ def test_closing_ends_everything(mesh: Mesh, loop: str) -> None:
             except (ConnectionError, ssl.SSLError):
                 continue
         await until(lambda: notes.lost == 1 and asyncio.all_tasks() == before)
-        assert (listener.connections, listener._by_account) == (0, {})
+        assert (listener.connections, listener._porch.inside.is_empty, listener._porch.outside.is_empty) == (
+            0,
+            True,
+            True,
+        )
         again = Listener(_gate(mesh), lambda: Echo(notes), "127.0.0.1", port)
         await again.start()
         await again.close()
@@ -374,7 +420,7 @@ def test_a_number_that_the_event_loop_still_watches_turns_nobody_away(
     (Control: without another try the peer is turned away for something that is none of its business.)
     """
     if not is_patient:
-        monkeypatch.setattr(listener_module, "REUSE_TURNS", 0)
+        monkeypatch.setattr(porch_module, "REUSE_TURNS", 0)
 
     async def main() -> asyncio.Transport:
         loop = asyncio.get_running_loop()

@@ -103,6 +103,37 @@ def test_no_group_at_all_is_an_error(mesh: Mesh, monkeypatch: pytest.MonkeyPatch
         _gate(mesh)
 
 
+class Without:
+    """OpenSSL as it would be without one of its functions."""
+
+    def __init__(self, library: Any, name: str) -> None:
+        self._library, self._name = library, name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise AttributeError(name)
+        return getattr(self._library, name)
+
+
+def test_where_openssl_takes_no_error_of_ours_the_gate_gates_all_the_same(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stranger is told another alert, and that is all."""
+    with monkeypatch.context() as patch:
+        patch.setattr(SSL, "_lib", Without(SSL._lib, "X509_STORE_CTX_set_error"))
+        gate = _gate(mesh)
+
+    async def main() -> tuple[Any, Any]:
+        async with listening(gate) as (listener, _):
+            stranger = Gate(mesh.stranger.files, mesh.listing(mesh.node))
+            unlisted = stranger.client_context(frozenset((mesh.node.fingerprint,)))
+            return await knock(listener.port, _ours(mesh)), await knock(listener.port, unlisted)
+
+    (answer, _), (nothing, alert) = on_loop("asyncio", main)
+    assert (answer, nothing) == (b"echo:hello", b"")
+    assert "internal error" in alert
+
+
 def test_other_suites_are_refused(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that offers only a suite that is not on the list gets no connection; control: with the list it does."""
 
@@ -139,4 +170,7 @@ def test_any_name_may_be_dialled(mesh: Mesh, name: str) -> None:
     channel = _ours(mesh).wrap_bio(ssl.MemoryBIO(), outgoing := ssl.MemoryBIO(), server_hostname=name)
     with pytest.raises(ssl.SSLWantReadError):
         channel.do_handshake()
-    assert (b"desk.local" in outgoing.read()) is (name == "desk.local")
+    hello = outgoing.read()
+    assert (b"desk.local" in hello) is (name == "desk.local")
+    if not name[0].isalpha() or ":" in name:
+        assert name.encode() not in hello, "an address is no name (RFC 6066 section 3)"

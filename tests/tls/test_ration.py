@@ -56,6 +56,20 @@ async def test_strangers_from_everywhere_share_one_bound() -> None:
     assert _told(told[20:]) == [("refused", "elsewhere", f"19980 more, from this and {_REMEMBERED} other addresses")]
 
 
+async def test_an_address_that_is_remembered_keeps_its_own_count() -> None:
+    """Once no more addresses are remembered, those that are go on being counted by name; the sum names the worst."""
+    told: list[HandshakeEvent] = []
+    ration = Rationed(told.append, each=0)
+    for number in range(_REMEMBERED):
+        ration(_refused(f"10.0.{number >> 8}.{number & 255}"))
+    for _ in range(7):
+        ration(_refused("10.0.0.9"))
+    ration(_refused("192.0.2.1"))
+    ration.sum_up()
+    reason = f"{_REMEMBERED + 8} more, from this and {_REMEMBERED} other addresses"
+    assert _told(told) == [("refused", "10.0.0.9", reason)]
+
+
 async def test_what_peers_cause_is_always_told() -> None:
     """Connections that came in and were dropped are never kept back: only the listed cause them."""
     told: list[HandshakeEvent] = []
@@ -101,7 +115,7 @@ def test_a_real_stranger_who_keeps_knocking_is_three_lines(mesh: Mesh) -> None:
         await listener.start()
         for _ in range(6):
             await knock(listener.port, plain_client(mesh, mesh.stranger))
-        await until(lambda: not listener._handshakes)
+        await until(lambda: not listener._porch.visits)
         await listener.close()
         ration.sum_up()
 

@@ -191,7 +191,7 @@ def test_reloads_during_handshakes_leave_no_unlisted_connection(mesh: Mesh, loop
             await flipping
             gate.replace_allowlist(EMPTY)
             listener.drop_unlisted()
-            await until(lambda: listener.connections == 0 and not listener._handshakes)
+            await until(lambda: listener.connections == 0 and not listener._porch.visits)
             kinds = {event.kind for event in notes.events}
             assert kinds <= {"accepted", "refused", "dropped"}
             assert notes.made == sum(event.kind == "accepted" for event in notes.events)

@@ -11,10 +11,13 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from sync import attest, ed25519
-from sync.attest import KeyPair, Said, base64url, claim_of
+from sync.attest import Attested, KeyPair, Stamp, base64url, claims_of, first_of
+from sync.context import Context
+from sync.dot import Dot, seen_until
 from sync.link import link_version, unlink_version
 from sync.memory import Memory
 from sync.record import memory_version, tombstone_version
@@ -23,7 +26,17 @@ from sync.version import Version
 ALICE, BOB = (KeyPair.of(agent, bytes([byte]) * 32) for agent, byte in (("ai:alice", 1), ("ai:bob", 2)))
 ID, OTHER = "0b5c6a4e-0000-5000-8000-000000000001", "0b5c6a4e-0000-5000-8000-000000000002"
 AT, LATER = "2026-11-25T08:00:00.000000+00:00", "2026-11-25T09:30:00.123456+00:00"
-CLOCK = {"aaaaaaaaaaaaaaaa": 7 << 20, "0123456789abcdef": 4503599627370496}
+LATEST = "2026-11-25T10:00:00.000000+00:00"
+SEEN = Dot("0123456789abcdef", 4503599627370496, "00112233445566778899aabb")
+OWN = Dot("aaaaaaaaaaaaaaaa", 7 << 20, "")
+NODES = Dot("bbbbbbbbbbbbbbbb", 1, "")
+
+
+def stamp(*seen: Dot, own: Dot = OWN) -> Stamp:
+    """Of a write that has seen these."""
+    return Stamp(Context(seen), 1 + len(seen), lambda check: own._replace(check=check))
+
+
 NAMES = {"m": "memory", "t": "tombstone", "l": "link", "u": "unlink"}
 Record = dict[str, Any]
 
@@ -39,7 +52,7 @@ def memory(**fields: Any) -> Memory:
 
 def valid() -> Iterator[tuple[str, Version]]:
     """What agents say, each with its name."""
-    yield "a memory", memory_version(memory(), ALICE, CLOCK)
+    yield "a memory", memory_version(memory(), ALICE, stamp(SEEN))
     yield (
         "a memory with all that it can have",
         memory_version(
@@ -48,16 +61,22 @@ def valid() -> Iterator[tuple[str, Version]]:
                 expires_at="2026-11-26T08:00:00.000000+00:00",
                 metadata={"agent_id": "ai:first", "b": [1, None, True, {"z": 1, "a": -7}], "a": "€"},
             ),
-            BOB, {"legacy": 1_795_000_000_000_000, **CLOCK},
+            BOB, stamp(SEEN, SEEN._replace(check="b" * 24), seen_until(1_764_000_000_000_000)),
         ),
     )  # fmt: skip
-    yield "a tombstone", tombstone_version("team/notes", ID, LATER, ALICE, CLOCK)
-    yield "a link", link_version("team/notes", ID, OTHER, "supersedes", AT, ALICE, CLOCK, observed_by="ai:alice")
+    yield "a tombstone", tombstone_version("team/notes", ID, LATER, ALICE, stamp(SEEN))
+    yield "a link", link_version("team/notes", ID, OTHER, "supersedes", AT, ALICE, stamp(SEEN), observed_by="ai:alice")
     yield (
         "a link with a validity",
-        link_version("team", ID, OTHER, "derived_from", AT, BOB, CLOCK, at=LATER, valid_from=AT, valid_until=LATER),
+        link_version("team", ID, OTHER, "derived_from", AT, BOB, stamp(), at=LATER, valid_from=AT, valid_until=LATER),
     )
-    yield "an unlink", unlink_version("team/notes", ID, OTHER, "supersedes", LATER, BOB, CLOCK)
+    by_alice = memory_version(memory(), ALICE, stamp())
+    yield (
+        "a memory that a node wrote on",
+        memory_version(memory(updated_at=LATEST, metadata={"agent_id": "ai:alice"}), BOB,
+                       replace(stamp(by_alice.dot, own=NODES), first=first_of(by_alice))),
+    )  # fmt: skip
+    yield "an unlink", unlink_version("team/notes", ID, OTHER, "supersedes", LATER, BOB, stamp(SEEN))
 
 
 def attestation_in(record: Record) -> Record:
@@ -68,9 +87,11 @@ def attestation_in(record: Record) -> Record:
 def _resigned(record: Record) -> None:
     """Bob signs what Alice said, and leaves her name in it."""
     made = attestation_in(record)
-    said = Said("m", record["namespace"], record["id"], made["agent"], bytes.fromhex(made["content"]), made["at"],
-                made["clock"])  # fmt: skip
-    made["sig"] = base64url(BOB.sign(said.text))
+    read = attest.read(
+        made, "m", record["namespace"], record["id"], bytes.fromhex(made["content"]), record["updated_at"]
+    )
+    assert isinstance(read, Attested), read
+    made["sig"] = base64url(BOB.sign(read.text))
 
 
 def _s_plus_l(record: Record) -> None:
@@ -93,6 +114,15 @@ def _in_attestation(name: str, value: Any) -> Callable[[Record], None]:
     return lambda record: attestation_in(record).update({name: value})
 
 
+def _first_writer(record: Record) -> None:
+    record["metadata"]["agent_id"] = "ai:bob"
+
+
+def _first_signature(record: Record) -> None:
+    made = attestation_in(record)
+    made["first"]["sig"] = made["sig"]
+
+
 ALTERED: dict[str, tuple[str, Callable[[Record], None]]] = {
     "another title": ("a memory", _set("title", "Coffee")),
     "another content": ("a memory", _set("content", "Green, three minutes.")),
@@ -109,7 +139,16 @@ ALTERED: dict[str, tuple[str, Callable[[Record], None]]] = {
     "metadata added": ("a memory", lambda record: record["metadata"].update(x=1)),
     "another agent": ("a memory", _in_attestation("agent", "ai:bob")),
     "another key": ("a memory", _in_attestation("key", base64url(BOB.key))),
-    "another clock": ("a memory", _in_attestation("clock", {**CLOCK, "b" * 16: 1})),
+    "another dot": ("a memory", _in_attestation("dot", [OWN.actor, OWN.counter + 1])),
+    "another context": ("a memory", _in_attestation("context", [list(SEEN), ["b" * 16, 1, "c" * 24]])),
+    "another content in the context": ("a memory", _in_attestation("context", [[*SEEN[:2], "c" * 24]])),
+    "another depth": ("a memory", _in_attestation("depth", 9)),
+    "another first writer": ("a memory with all that it can have", _first_writer),
+    "another's word in the first author's": ("a memory that a node wrote on", _first_signature),
+    "without its first author": (
+        "a memory that a node wrote on",
+        lambda record: attestation_in(record).__delitem__("first"),
+    ),
     "signed by another": ("a memory", _resigned),
     "an S of L and more": ("a memory", _s_plus_l),
     "a key of small order": ("a memory", _in_attestation("key", base64url(bytes(32)))),
@@ -130,7 +169,7 @@ def document() -> Record:
     made = dict(valid())
     vectors: list[Record] = []
     for name, version in made.items():
-        _, text, signature = claim_of(version)
+        _, text, signature = claims_of(version)[0]
         record = json.loads(version.doc)
         vectors.append(
             {"name": name, "kind": NAMES[version.kind], "valid": True, "record": record, "text": text.decode()}

@@ -56,31 +56,52 @@ def verifies(key, text, signature):
 def content(record, names, optional):
     said = {name: record[name] for name in names} | {name: record.get(name) for name in optional}
     if "metadata" in record:
-        said["metadata"] = {k: v for k, v in record["metadata"].items() if k not in ("agent_id", "attestation")}
+        said["metadata"] = {k: v for k, v in record["metadata"].items() if k != "attestation"}
         said["confidence"] = int(said["confidence"]) if said["confidence"] in (0, 1) else said["confidence"]
     text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def text_of(kind, record):
-    attestation = record["metadata"]["attestation"] if kind == "memory" else record["attestation"]
+def text_of(kind, record, attestation, first):
     ends = [(name[:-3], record[name]) for name in ("source_id", "target_id")] if "source_id" in record else []
     lines = [*ends, ("relation", record["relation"])] if ends else [("id", record["id"])]
-    lines += [("agent", attestation["agent"])] + [("namespace", record["namespace"])] * (kind != "memory")
+    lines += [("agent", attestation["agent"]), ("namespace", record["namespace"])]
     if kind == "memory":
         lines.append(("content", content(record, MEMORY, ["expires_at"])))
     elif kind == "link":
         lines.append(("content", content(record, LINK, ["valid_from", "valid_until", "observed_by"])))
-    clock = ",".join(f"{actor}:{n}" for actor, n in sorted(attestation["clock"].items()))
-    lines += [("at", record.get("deleted_at") or record["updated_at"]), ("clock", clock)]
-    return "".join([f"ai-memory/{kind}/v1\n", *(f"{name} {value}\n" for name, value in lines)]), attestation
+    context = ",".join(":".join(map(str, entry)) for entry in attestation["context"])
+    lines += [("at", attestation["at"]), ("depth", attestation["depth"]), ("context", context)]
+    lines += [("first", first)] * bool(first) + [("dot", ":".join(map(str, attestation["dot"])))]
+    return "".join([f"ai-memory/{kind}/v1\n", *(f"{name} {value}\n" for name, value in lines)])
+
+
+def tag_of(kind, record, attestation, text):
+    """The first 16 bytes of SHA-256 over kind, namespace, id, dot, check, and the signature behind a NUL, as hex."""
+    check = hashlib.sha256(text[: text.rindex("dot ")].encode()).hexdigest()[:24]
+    said = "\0".join((kind[0], record["namespace"], record["id"], *map(str, attestation["dot"]), check, ""))
+    return hashlib.sha256(said.encode() + raw(attestation["sig"])).hexdigest()[:32]
+
+
+def raw(text):
+    return base64.urlsafe_b64decode(text + "==")
 
 
 def verdict(vector):
-    """Whether the record is what its attestation says and signed by the key in it."""
-    text, attestation = text_of(vector["kind"], vector["record"])
-    key, signature = (base64.urlsafe_b64decode(attestation[name] + "==") for name in ("key", "sig"))
-    return verifies(key, text.encode(), signature)
+    """Whether the record is what its attestation says, and signed by the key in it and its first author's."""
+    kind, record = vector["kind"], vector["record"]
+    attestation = record["metadata"]["attestation"] if kind == "memory" else record["attestation"]
+    first, tag, good = (
+        attestation.get("first"),
+        "",
+        attestation["at"] == (record.get("deleted_at") or record["updated_at"]),
+    )
+    if first is not None:
+        text = text_of(kind, record, first, "")
+        good = good and verifies(raw(first["key"]), text.encode(), raw(first["sig"]))
+        tag = tag_of(kind, record, first, text)
+    text = text_of(kind, record, attestation, tag)
+    return good and verifies(raw(attestation["key"]), text.encode(), raw(attestation["sig"]))
 
 
 if __name__ == "__main__":

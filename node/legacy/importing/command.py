@@ -53,7 +53,7 @@ def import_(invocation: Invocation, file: Path, passphrase_file: Path | None, dr
             source.close()
     except SourceError as error:
         raise CommandError(REFUSED, error.code, str(error)) from None
-    invocation.show(report.value(), report.text())
+    invocation.show(report.value(), *report.lines())
     if not report.is_whole:
         raise SystemExit(NO)
 
@@ -61,7 +61,7 @@ def import_(invocation: Invocation, file: Path, passphrase_file: Path | None, dr
 def _namespace(node: Backend, record_id: str) -> str | None:
     """Of the memory of the node that has this id; None where there is none, or several."""
     try:
-        return str(node.get(record_id)["memory"]["namespace"])
+        return str(node.get(record_id, None)["memory"]["namespace"])
     except (CommandError, RemoteError) as error:  # of a node that runs, or of the store itself
         if error.code in ("not_found", "ambiguous_id"):
             return None

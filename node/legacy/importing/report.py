@@ -1,10 +1,12 @@
 """What an import has done: counts by kind, and what was not taken with the reasons."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import Any
 
 from node.legacy.importing.source import LINK, MEMORY, NotTaken
+from node.plain import field
 
 MOST_LISTED = 1_000
 _TAKEN_IN = (MEMORY, LINK)
@@ -18,15 +20,15 @@ class Report:
 
     form: str
     dry_run: bool
-    found: Counter[str] = field(default_factory=Counter)
-    taken: Counter[str] = field(default_factory=Counter)
-    unchanged: Counter[str] = field(default_factory=Counter)
-    not_taken: list[NotTaken] = field(default_factory=list)
+    found: Counter[str] = attribute(default_factory=Counter)
+    taken: Counter[str] = attribute(default_factory=Counter)
+    unchanged: Counter[str] = attribute(default_factory=Counter)
+    not_taken: list[NotTaken] = attribute(default_factory=list)
     """The first `MOST_LISTED`."""
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = attribute(default_factory=Counter)
     """Of each kind, how many were not taken."""
-    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
-    alarms: list[dict[str, Any]] = field(default_factory=list)
+    reasons: Counter[tuple[str, str]] = attribute(default_factory=Counter)
+    alarms: list[dict[str, Any]] = attribute(default_factory=list)
     is_whole: bool = True
     """False where something of worth was not taken."""
     seconds: float = 0.0
@@ -55,7 +57,7 @@ class Report:
             "seconds": round(self.seconds, 3),
         }
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """For a person."""
         verb = "would be taken" if self.dry_run else "taken"
         lines = [f"{self.form}, {self.seconds:.1f} s"]
@@ -63,14 +65,14 @@ class Report:
             said = [f"{counts['found']} found"]
             if kind in _TAKEN_IN:
                 said += [f"{counts['taken']} {verb}", f"{counts['unchanged']} here already"]
-            lines.append(f"{kind:20}" + ", ".join((*said, f"{counts['not_taken']} not taken")))
+            lines.append(f"{field(kind):20}" + ", ".join((*said, f"{counts['not_taken']} not taken")))
         if self.not_taken:
             lines += ["", "not taken:", *(f"  {_line(one)}" for one in self.not_taken[:MOST_SHOWN])]
         more = len(self.not_taken) - MOST_SHOWN
         if more > 0:
             lines.append(f"  and {more}{' or more' if len(self.not_taken) == MOST_LISTED else ''} others: see --json")
-        lines += [f"ALARM {alarm['kind']}: {alarm['detail']}" for alarm in self.alarms]
-        return "\n".join(lines)
+        lines += [f"ALARM {field(alarm['kind'])}: {field(alarm['detail'])}" for alarm in self.alarms]
+        return lines
 
     def _counts(self, kind: str) -> dict[str, int]:
         counts = {"found": self.found[kind] or self.refused[kind]}
@@ -86,6 +88,7 @@ def _described(one: NotTaken) -> dict[str, Any]:
 
 
 def _line(one: NotTaken) -> str:
-    name = " ".join(part for part in (one.namespace, repr(one.title) if one.title else one.id) if part)
+    title = f"'{field(one.title)}'" if one.title else one.id and field(one.id)
+    name = " ".join(part for part in (one.namespace and field(one.namespace), title) if part)
     many = f"{one.count} " if one.count > 1 else ""
-    return f"{many}{one.kind} {name + ': ' if name else ''}{one.detail}".replace("\n", " ")
+    return f"{many}{one.kind} {name + ': ' if name else ''}{field(one.detail)}"

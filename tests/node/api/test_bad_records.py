@@ -208,7 +208,8 @@ NO_VERSIONS: dict[str, tuple[dict[str, Any], str, str]] = {
     "an instant that never was": ({"updated_at": "2026-02-30T00:00:00.000000+00:00"}, "limits", "updated_at"),
     "no attestation": ({"metadata": {}}, "bad_attestation", "attestation"),
     "content that was altered": ({"content": "other words"}, "bad_attestation", "attestation.content"),
-    "2^53 in metadata": ({"metadata": {"n": 2**53}}, "limits", "metadata: integer"),
+    "2^53 + 1 in metadata": ({"metadata": {"n": 2**53 + 1}}, "limits", "metadata: integer"),
+    "2^53 in metadata, as RFC 8785 spells it": ({"metadata": {"n": 2**53}}, "bad_attestation", "attestation"),
 }
 
 

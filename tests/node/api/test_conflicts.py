@@ -11,7 +11,9 @@ import pytest_asyncio
 from keys import pair
 from lines import Reply
 from nodes import Served, memory, push
+from stamps import stamp
 
+from node import conflicts
 from node.memories import Memories
 from sync import moment, settle
 from sync.ids import memory_id
@@ -44,7 +46,7 @@ class Case:
     async def third(self) -> None:
         """A delete by a third node, later than both and in ignorance of them."""
         at = moment.text(self._at + 20_000_000)
-        stone = tombstone_version("team", self.id, at, pair("ai:third"), {"cd" * 8: next(_numbers) << 20})
+        stone = tombstone_version("team", self.id, at, pair("ai:third"), stamp({"cd" * 8: next(_numbers) << 20}))
         await self.comes(tombstones=[json.loads(stone.doc)])
 
     async def kept(self) -> list[dict[str, Any]]:
@@ -236,6 +238,18 @@ async def test_an_id_that_begins_several_conflicts_is_ambiguous(node: Served, ca
     assert (await node.local("GET", f"/conflicts/{case.id}")).status == 200
     await made.resolve(expected=await made.tags(), delete=True)
     assert (await node.local("GET", f"/conflicts/{case.id[:4]}")).json["id"] == case.id
+
+
+async def test_of_large_ones_fewer_come_at_once(node: Served, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at least, so that whoever goes on from there has them all."""
+    other = Case(node)
+    await other.begin()
+    whole = (await node.local("GET", "/conflicts?limit=2")).json["conflicts"]
+    monkeypatch.setattr(conflicts, "MOST_BYTES", 1)
+    pages = [(await node.local("GET", f"/conflicts?limit=2&offset={offset}")).json["conflicts"] for offset in (0, 1)]
+    assert [len(page) for page in pages] == [1, 1]
+    assert [*pages[0], *pages[1]] == whole
+    await other.resolve(expected=await other.tags(), delete=True)
 
 
 async def test_conflicts_come_in_pages(node: Served, case: Case) -> None:

@@ -153,7 +153,7 @@ async def ids(node: Served) -> dict[str, str]:
     for memory in (await node.read("/memories?limit=1000"))["memories"]:
         if memory["namespace"].startswith("conform"):
             await node.local("DELETE", f"/memories/{memory['id']}")
-    one = {"title": "one", "content": "quick brown fox", "namespace": "conform"}
+    one = {"title": "one", "content": "quick brown fox", "namespace": "conform", "tier": "mid"}
     two = {"title": "two", "content": "lazy dog fox", "namespace": "conform", "tier": "long"}
     made = [(await node.local("POST", "/memories", fields, {"X-Agent-Id": "ai:alice"})).json for fields in (one, two)]
     three = {"title": "three", "content": "third", "namespace": "conform/linked", "tier": "long"}
@@ -235,13 +235,16 @@ async def test_a_comparison_that_finds_nothing_would_be_noticed(ids: dict[str, s
         assert len(faults({key: value for key, value in good.items() if key != name}, shape, ids)) == 1
 
 
-async def test_defaults_are_those_of_the_existing_daemon(node: Served) -> None:
-    """A memory of title and content alone: global, mid, seven days, priority 5, confidence 1.0, source api."""
+async def test_defaults_are_those_of_the_existing_daemon_but_for_the_tier(node: Served) -> None:
+    """A memory of title and content alone: global, priority 5, confidence 1.0, source api; and it is kept.
+
+    The existing daemon has `mid` there, and lets it go after seven days without a word.
+    """
     made = (await node.local("POST", "/memories", {"title": "bare", "content": "c"})).json
     found = (await node.read(f"/memories/{made['id']}"))["memory"]
     expected = {
         "namespace": "global",
-        "tier": "mid",
+        "tier": "long",
         "priority": 5,
         "confidence": 1.0,
         "source": "api",
@@ -249,8 +252,21 @@ async def test_defaults_are_those_of_the_existing_daemon(node: Served) -> None:
         "access_count": 0,
     }
     assert {name: found[name] for name in expected} == expected
-    week = timedelta(days=7).total_seconds() * moment.SECOND
-    assert moment.microseconds(found["expires_at"]) - moment.microseconds(found["created_at"]) == week
+    assert found.get("expires_at") is None
+    assert (made["tier"], made["expires_at"]) == ("long", None)
+
+
+async def test_a_tier_that_ends_says_when(node: Served) -> None:
+    """The answer to a store names the tier and the time, the first time and when it is stored again."""
+    for tier, lasting in (("short", timedelta(hours=6)), ("mid", timedelta(days=7))):
+        for _ in range(2):
+            body = {"title": f"of {tier}", "content": "c", "tier": tier}
+            made = (await node.local("POST", "/memories", body)).json
+            assert made["tier"] == tier
+            found = (await node.read(f"/memories/{made['id']}"))["memory"]
+            assert made["expires_at"] == found["expires_at"]
+            left = moment.microseconds(made["expires_at"]) - moment.microseconds(made["updated_at"])
+            assert left == lasting.total_seconds() * moment.SECOND
 
 
 async def test_what_expires_within_the_hour_is_counted(node: Served) -> None:

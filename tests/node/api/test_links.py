@@ -10,6 +10,7 @@ from certs import Mesh
 from keys import pair as pair_of
 from lines import Reply
 from nodes import LIFE, QUIET, Served, eventually, pair, push, serving
+from stamps import stamp
 
 from node import memories as memories_module
 from node.daemon import Daemon
@@ -168,7 +169,7 @@ async def test_a_conflict_of_links_is_listed_as_one(node: Served, ids: Ids) -> N
     await link(node, ids["one"], ids["two"])
     now = time.time_ns() // 1_000
     foreign = link_version(
-        "linked", ids["one"], ids["two"], "related_to", moment.text(now), pair_of("ai:peer"), {LIFE: 9 << 20}
+        "linked", ids["one"], ids["two"], "related_to", moment.text(now), pair_of("ai:peer"), stamp({LIFE: 9 << 20})
     )
     reply = await node.friend("POST", "/sync/push", push(links=[json.loads(foreign.doc)]))
     assert (reply.json["links_applied"], reply.json["applied"], reply.json["refused"]) == (1, 0, [])
@@ -183,7 +184,9 @@ async def test_a_bad_link_of_a_peer_refuses_itself_alone(node: Served) -> None:
     """It is named by its ends; the good one beside it, whose memories never came, is kept and shown."""
     now = moment.text(time.time_ns() // 1_000)
     good, bad = (
-        json.loads(link_version("team", source, "target", "related_to", now, pair_of("ai:peer"), {LIFE: 7 << 20}).doc)
+        json.loads(
+            link_version("team", source, "target", "related_to", now, pair_of("ai:peer"), stamp({LIFE: 7 << 20})).doc
+        )
         for source in ("early source", "bad source")
     )
     bad["relation"] = "likes"

@@ -12,8 +12,7 @@ from certs import Mesh
 from lines import API, request
 from nodes import API_KEY, Place, Served, local
 
-from node.api import errors
-from node.api import local as local_module
+from node.api import errors, senders
 from node.api.local import Local
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,6 +30,19 @@ HOSTS = {
     "0.0.0.0": False,
     "192.168.1.5": False,
     "[::1": False,
+    "[::1]": True,
+    "[::2]": False,
+    "[0:0:0:0:0:0:0:1]": False,
+    "::1": False,
+    "localhost.": False,
+    "LocalHost.:9077": False,
+    "localhost:": False,
+    "localhost:x": False,
+    "localhost/x": False,
+    "x@localhost": False,
+    "localhost localhost": False,
+    "127.1": False,
+    "2130706433": False,
     "\udcff": False,
     "": False,
 }
@@ -101,9 +113,103 @@ async def test_without_its_check_a_rebound_name_would_be_served(
     node: Served, header: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control for both: with any name taken as one of loopback, the page elsewhere gets its answer."""
-    monkeypatch.setattr(local_module, "LOOPBACK_NAMES", _Anything())
+    monkeypatch.setattr(senders, "LOOPBACK_NAMES", _Anything())
     reply = await node.local("GET", "/stats", None, {header: "https://memories.example"})
     assert reply.status == 200
+
+
+async def test_two_names_are_none(node: Served) -> None:
+    """Which of them another program looks at nobody knows."""
+    for second in ("localhost", "memories.example"):
+        lines = ("GET /api/v1/stats HTTP/1.1", "Host: localhost", f"Host: {second}", f"X-Api-Key: {API_KEY}", "", "")
+        reply = await node.local.raw("\r\n".join(lines).encode())
+        assert reply.status in (400, 403), reply
+
+
+SITES = {  # Sec-Fetch-Site: is a GET served, is a POST?
+    None: (True, True),
+    "same-origin": (True, True),
+    "none": (True, False),
+    "same-site": (False, False),
+    "cross-site": (False, False),
+    "Cross-Site": (False, False),
+    "": (False, False),
+    "none, cross-site": (False, False),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("site", SITES, ids=str)
+async def test_no_page_of_another_site_is_served(node: Served, site: str | None, method: str) -> None:
+    """Not even of a server on another port of this machine; and what a person opened by hand only reads."""
+    path = {"GET": "/memories", "POST": "/memories", "OPTIONS": "/memories"}.get(method, "/memories/0000")
+    body = None if method in ("GET", "DELETE", "OPTIONS") else MEMORY
+    reply = await node.local(method, path, body, {"Sec-Fetch-Site": site})
+    assert (reply.status != 403) is SITES[site][method != "GET"]
+    if reply.status == 403:
+        assert reply.code == "forbidden_site"
+
+
+@pytest.mark.parametrize("path", ["/health", "/memories/00000000-0000-4000-8000-000000000000", "/no-such-path"])
+async def test_a_page_elsewhere_learns_nothing(node: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever there is at a path: one answer, without a key as with one. Control: without the check they differ."""
+    page = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    assert (await node.local("GET", path, None, page)).code == "forbidden_site"
+    assert (await node.local("GET", path, None, {**page, "X-Api-Key": None})).code == "forbidden_site"
+    monkeypatch.setattr(senders.Senders, "_check_site", lambda self, request: None)
+    assert (await node.local("GET", path, None, page)).status in (200, 404)
+
+
+ANSWERED = {
+    "200": (request("GET", API + "/health"), 200),
+    "200 with a key": (request("GET", API + "/stats", None, {"X-Api-Key": API_KEY}), 200),
+    "400": (request("POST", API + "/memories", b"{", {"X-Api-Key": API_KEY}), 400),
+    "no HTTP": (b"GET / HTTP/9.9\r\n\r\n", 400),
+    "a bad line": (b"nonsense\r\n\r\n", 400),
+    "401": (request("GET", API + "/stats"), 401),
+    "403": (request("GET", API + "/stats", None, {"Host": "memories.example"}), 403),
+    "404": (request("GET", "/no-such-path"), 404),
+    "404 of a memory": (request("GET", API + "/memories/none", None, {"X-Api-Key": API_KEY}), 404),
+    "405": (request("PATCH", API + "/memories"), 405),
+    "a preflight": (
+        request(
+            "OPTIONS", API + "/memories", None, {"Access-Control-Request-Method": "POST", "Origin": "http://localhost"}
+        ),
+        405,
+    ),
+    "413": (request("POST", API + "/memories", b"x", {"X-Api-Key": API_KEY, "Content-Length": "999999999"}), 413),
+    "415": (request("POST", API + "/memories", b"{}", {"X-Api-Key": API_KEY, "Content-Type": "text/plain"}), 415),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERED)
+async def test_every_answer_keeps_browsers_from_it(node: Served, case: str) -> None:
+    """No guessing of types, no other page, nothing kept; and no word of CORS, so that a preflight fails."""
+    sent, status = ANSWERED[case]
+    reply = await node.local.raw(sent)
+    assert reply.status == status
+    assert {name: reply.headers.get(name.lower()) for name in senders.HEADERS} == senders.HEADERS
+    assert not [name for name in reply.headers if name.startswith("access-control-")]
+
+
+async def test_the_headers_are_of_the_listener(node: Served) -> None:
+    """Control: they come from what the application says; peers, who are no browsers, are spared them."""
+    reply = await node.friend("GET", "/health")
+    assert not set(map(str.lower, senders.HEADERS)) & set(reply.headers)
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", None])
+@pytest.mark.parametrize(("method", "path"), [one for one in routes() if one[0] != "GET"])
+async def test_no_route_with_an_effect_takes_a_form(
+    node: Served, method: str, path: str, kind: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a body or without; before a DELETE without both, browsers ask. Control: unlooked at, all go on."""
+    for body in (None, b"{}"):
+        reply = await node.local(method, path, body, {"Content-Type": kind})
+        bare = method == "DELETE" and kind is None and body is None
+        assert (reply.status == 415) is not bare, reply
+    monkeypatch.setattr(errors, "require_json", lambda request: None)
+    assert (await node.local(method, path, b"[]", {"Content-Type": kind})).status != 415
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
@@ -116,6 +222,27 @@ async def test_the_api_key_is_needed(node: Served, key: str | None) -> None:
         assert (reply.status, reply.code) == (401, "unauthorized")
         assert reply.json["error"].startswith("missing or invalid API key")
         node.check_says_nothing(reply)
+
+
+async def test_health_says_to_all_that_it_lives(node: Served) -> None:
+    """Which version it is, and whether it federates, is for those with a key."""
+    bare = (await node.local("GET", "/health", None, {"X-Api-Key": None})).json
+    assert bare == {"status": "ok", "service": "ai-memory"}
+    assert (await node.local("GET", "/health", None, {"X-Api-Key": "wrong"})).json == bare
+    assert bare.items() < (await node.local("GET", "/health")).json.items()
+
+
+async def test_the_listener_proves_itself(node: Served) -> None:
+    """To whoever can read the folder, for a nonce of theirs, and without a key: what it would be sent comes after."""
+    running = node.place.home.running()
+    assert running is not None
+    assert running.secret not in repr(running)
+    for nonce in ("00" * 32, "a1" * 32):
+        reply = await node.local("GET", f"/health?nonce={nonce}", None, {"X-Api-Key": None})
+        assert reply.json["proof"] == running.proof(nonce)
+        assert running.secret.encode() not in reply.body
+    for bad in ("", "00", "g" * 64, "00" * 33):
+        assert (await node.local("GET", f"/health?nonce={bad}")).code == "bad_query"
 
 
 async def test_the_api_key_is_no_query(node: Served) -> None:
@@ -185,7 +312,7 @@ async def test_only_json_is_taken_for_json(node: Served, kind: str | None, monke
     for send in (("POST", "/memories"), ("POST", "/memories/bulk"), ("PUT", "/memories/00000000")):
         reply = await node.local(*send, MEMORY, {"Content-Type": kind})
         assert (reply.status, reply.code) == (415, "unsupported_media_type")
-    monkeypatch.setattr(local_module, "read_json", errors.read_body)
+    monkeypatch.setattr(errors, "require_json", lambda request: None)
     assert (await node.local("POST", "/memories", MEMORY, {"Content-Type": kind})).status == 201
 
 

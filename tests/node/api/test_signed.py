@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from keys import pair
 from nodes import LIFE, Served, push
+from stamps import stamp
 
 from node.verifier import Verifier
 from sync import ed25519
@@ -26,7 +27,7 @@ def signed(title: str) -> Any:
     """A peer's memory as JSON, signed by its agent."""
     now = time.time_ns() // 1_000
     draft = new_memory(Fields(title=title, content="text", namespace="signed"), memory_id("signed", title, 0), now)
-    return json.loads(memory_version(draft, pair("ai:peer"), {LIFE: 1 << 20}).doc)
+    return json.loads(memory_version(draft, pair("ai:peer"), stamp({LIFE: 1 << 20})).doc)
 
 
 def forged(title: str) -> Any:

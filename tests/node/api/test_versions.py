@@ -8,7 +8,7 @@ import versions
 from nodes import Served
 
 from sync import moment
-from sync.legacy.judge import ACTOR
+from sync.dot import LEGACY
 from sync.version import Version
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -16,7 +16,7 @@ AT = moment.microseconds("2026-05-02T12:00:00.000000+00:00")
 
 
 def legacy(title: str, at: int = AT) -> Version:
-    return versions.version({ACTOR: at}, id=f"id-{title}", title=title, updated_at=moment.text(at))
+    return versions.version({LEGACY: at}, id=f"id-{title}", title=title, updated_at=moment.text(at))
 
 
 def body(*documents: bytes, dry_run: bool = False) -> bytes:
@@ -41,8 +41,8 @@ async def test_each_version_has_its_outcome_in_order(node: Served) -> None:
 async def test_links_and_unlinks_are_taken_beside_memories(node: Served) -> None:
     """Their outcomes after those of the memories; a memory among them refuses itself."""
     made, undone = (
-        versions.link({ACTOR: AT}, created_at=moment.text(AT)),
-        versions.unlink({ACTOR: AT + 1}, seconds=(AT - versions.NOW) / moment.SECOND),
+        versions.link({LEGACY: AT}, created_at=moment.text(AT)),
+        versions.unlink({LEGACY: AT + 1}, seconds=(AT + 1 - versions.NOW) / moment.SECOND),
     )
     sent = b'{"memories":[%b],"links":[%b,%b,%b]}' % (legacy("linked").doc, made.doc, legacy("odd").doc, undone.doc)
     told = (await node.local("POST", "/sync/versions", sent)).json

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from commands import WAYS, Ran, reached_by, run
+from stamps import stamp
 
 from node.cli import conflicts as module
 from node.cli.backend import Backend, backend
@@ -63,7 +64,7 @@ def version(title: str, content: str, life: str, seconds: int, **fields: Any) ->
     at = time.time_ns() // 1_000 + (seconds - 60) * 1_000_000
     asked = Fields(title=title, content=content, namespace="apart", tier="long", **fields)
     draft = new_memory(asked, memory_id("apart", title, 0), at)
-    return memory_version(draft, Unsigned(f"ai:{life[:2]}"), {life: next(_counters) << 20})
+    return memory_version(draft, Unsigned(f"ai:{life[:2]}"), stamp({life: next(_counters) << 20}))
 
 
 _counters = itertools.count(1)
@@ -127,7 +128,7 @@ def test_one_is_shown_with_what_is_different_and_why_it_loses(ai: Command, confl
     lines = [line.strip() for line in out.splitlines()]
     assert "loses: an earlier time" in out
     assert 'tags: ["t"] → []' in lines
-    assert "-of one" in lines and "+of other" in lines and "first line" in lines
+    assert "| -of one" in lines and "| +of other" in lines and "|  first line" in lines
     command = lines[-1].split()
     assert command[:3] == ["ai-memory", "conflicts", "resolve"]
     ran = ai(*command[2:])
@@ -228,7 +229,14 @@ def test_a_link_is_named_by_its_ends(ai: Command, home: Home, conflict: Version)
     at = moment.text(time.time_ns() // 1_000)
     some = [
         link_version(
-            "apart", "a source", "a target", "supersedes", at, Unsigned("ai:x"), {life: 1 << 20}, valid_until=until
+            "apart",
+            "a source",
+            "a target",
+            "supersedes",
+            at,
+            Unsigned("ai:x"),
+            stamp({life: 1 << 20}),
+            valid_until=until,
         )
         for life, until in ((ONE, None), (OTHER, moment.text(0)))
     ]
@@ -247,7 +255,7 @@ def test_shared_titles_are_told_with_what_to_do(ai: Command, home: Home) -> None
     run("store", "renamed", "text", "-n", "twins", home=home)
     renamed = memory_id("twins", "renamed", 0)
     draft = new_memory(Fields(title="renamed", content="other", namespace="twins"), "twin", time.time_ns() // 1_000)
-    adopt(home, memory_version(draft, Unsigned("ai:x"), {ONE: 9 << 20}))
+    adopt(home, memory_version(draft, Unsigned("ai:x"), stamp({ONE: 9 << 20})))
     told = ai("list", "--json").json["shared_titles"]
     assert [(one["title"], set(one["ids"])) for one in told] == [("renamed", {"twin", renamed})]
     assert "rename one (update ID --title …) or delete it" in ai("list").out
@@ -264,7 +272,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "all of what was seen": (("resolve", "--all", "--keep", "winner", "--expected", "abcd"), 2, "--all goes with"),
     "nobody asked": (("resolve", "ID", "--delete"), 2, "--json does not ask"),
     "no file": (("resolve", "ID", "--content", "/nowhere/at/all", "--yes"), 2, "no such file"),
-    "no text": (("resolve", "ID", "--content", "-", "--yes"), 5, "the content is not UTF-8 text"),
+    "no text": (("resolve", "ID", "--content", "-", "--yes"), 5, "standard input is UTF-16 text, UTF-8 expected"),
     "a tag of nobody": (("resolve", "ID", "--keep", "f0f0f0f0f0", "--yes"), 5, "begins no tag of a kept version"),
     "nothing there": (("show", "00000000-0000"), 1, "no conflict under '00000000-0000'"),
     "another namespace": (("show", "ID", "-n", "other"), 1, "no conflict under"),

@@ -1,7 +1,9 @@
 """Commands about a node's folder: making one, backing up its store, and asking how it stands."""
 
 import json
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from commands import Ran, edit, ended, new_home, run, serving
 
 from node.home import Home
 from node.passphrase import from_file
-from node.store import Store
+from node.store import Store, backup
 from node.store.queries import ListFilter
 from tls.authority import Authority
 
@@ -33,6 +35,7 @@ def test_init_takes_its_options(tmp_path: Path) -> None:
     authority = Authority.create("mesh")
     cert, key = tmp_path / "ca.pem", tmp_path / "ca.key"
     cert.write_bytes(authority.cert_pem)
+    key.touch(0o600)
     key.write_bytes(authority.key_pem)
     home = Home(tmp_path / "node")
     ran = run(
@@ -43,8 +46,11 @@ def test_init_takes_its_options(tmp_path: Path) -> None:
     assert set(ran.json) == {"home", "name", "fingerprint", "ca"}
     assert (ran.json["name"], ran.json["home"]) == ("büro 1", str(home.path))
     assert sorted(path.name for path in home.path.iterdir()) == [
-        "allowlist", "ca.pem", "config.toml", "node.key", "node.pem",
+        "allowlist", "api-key", "ca.pem", "config.toml", "edit.lock", "node.key", "node.pem",
     ]  # fmt: skip
+    refused = run("init", "--store", home=home)
+    assert refused.err.startswith("ai-memory: no passphrase for the store: expected the variable")
+    assert run("init", "--store", home=home, env={"AI_MEMORY_DB_KEY": "x"}).code == 0
     assert run("stats", home=home).err.startswith("ai-memory: no passphrase for the store: expected the variable")
     assert run("stats", home=home, env={"AI_MEMORY_DB_KEY": "x"}).code == 0
 
@@ -98,14 +104,36 @@ def refused_backup(home: Home, file: Path, code: int, expected: str) -> None:
 
 
 def test_a_backup_that_cannot_be_made_is_told(home: Home, tmp_path: Path) -> None:
-    """No store yet, no such folder, a file that is there: each in one line, and nothing is overwritten."""
+    """No store, no such folder, a file that is there: each in one line, and nothing is overwritten."""
+    away = (home.path / "store.db").rename(tmp_path / "away.db")
     refused_backup(home, tmp_path / "copy.db", 4, f"there is no store at {home.path / 'store.db'}")
-    run("store", "title", "content", home=home)
+    away.rename(home.path / "store.db")
     refused_backup(home, tmp_path / "no" / "copy.db", 4, str(tmp_path / "no"))
     there = tmp_path / "there"
     there.write_text("precious")
     refused_backup(home, there, 4, f"{there} exists already")
     assert there.read_text() == "precious"
+
+
+def test_a_backup_whose_path_is_no_text_is_refused(home: Home, tmp_path: Path) -> None:
+    """SQLite takes UTF-8 alone; one sentence, nothing is made, and as JSON one object."""
+    for name in (b"b\xff.db", b"\xe9/b.db"):
+        file = tmp_path / os.fsdecode(name)
+        file.parent.mkdir(exist_ok=True)
+        refused_backup(
+            home, file, 4, "is not UTF-8 text. Name a file whose whole path is UTF-8, and move it afterwards."
+        )
+        assert run("backup", str(file), "--json", home=home).error["code"] == "store"
+        assert list(file.parent.iterdir()) == ([] if b"/" in name else [home.path])
+
+
+def test_without_the_look_at_its_path_it_would_be_a_bug(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control."""
+    monkeypatch.setattr(backup, "_require_text", lambda target: None)
+    with pytest.raises(UnicodeEncodeError):
+        run("backup", str(tmp_path / os.fsdecode(b"b\xff.db")), home=home)
 
 
 # --- a node that runs, and has a peer that does not
@@ -138,17 +166,42 @@ def test_a_backup_is_made_beside_a_running_node(lonely: Home, tmp_path: Path) ->
 def test_the_status_says_why_a_peer_is_not_in_step(lonely: Home) -> None:
     """The answer is no; the reason is in the same line, and in the JSON."""
     ran = run("sync", "status", home=lonely)
-    assert (ran.code, ran.err) == (1, "")
+    assert (ran.code, ran.err) == (13, "")
     node, peer = ran.out.splitlines()
     assert node.startswith("desk  feed ")
     assert peer.startswith("attic ")
     as_json = run("sync", "status", "--json", home=lonely)
-    assert as_json.code == 1
+    assert as_json.code == 13
     (told,) = as_json.json["peers"]
     assert told["peer"] == "attic"
     assert told["state"] != "in_step"
     assert told["reason"]
     assert as_json.json["federation_url"].startswith("https://127.0.0.1:")
+
+
+@pytest.mark.parametrize("name", ["allowlist", "config.toml"])
+def test_a_file_that_is_gone_or_broken_is_told_by_the_status_with_exit_1(lonely: Home, name: str) -> None:
+    """Also where the file is the one that commands read too: the node that runs knows how it is."""
+    path = lonely.path / name
+    good = path.read_bytes()
+    try:
+        path.unlink() if name == "allowlist" else path.write_bytes(good + b"oops = [\n")
+        ran = until(lambda: run("sync", "status", home=lonely), lambda ran: ran.code == 1)
+        assert f"ALARM not_in_force : {name.partition('.')[0]}: " in ran.out
+        assert "hold until then" in ran.out
+    finally:
+        path.write_bytes(good)
+    ran = until(lambda: run("sync", "status", home=lonely), lambda ran: ran.code != 1)
+    assert (ran.code, "ALARM" in ran.out) == (13, False)
+
+
+def until(look: Callable[[], Ran], is_it: Callable[[Ran], bool]) -> Ran:
+    """What a command says, once it says that; commands take their time, so a number of looks is a bound."""
+    for _ in range(40):
+        if is_it(ran := look()):
+            return ran
+        time.sleep(0.1)
+    raise AssertionError(f"never: {ran}")
 
 
 def test_without_a_node_there_is_no_status(home: Home) -> None:

@@ -1,5 +1,7 @@
 """How commands speak: one JSON value, errors as one JSON object, exit codes as the table has them, and quietly."""
 
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -18,7 +20,8 @@ from keys import pair
 from node.cli import backend, main
 from node.cli.output import EXIT_CODES, CommandError, translated
 from node.config import ConfigError
-from node.home import Home
+from node.home import Home, Running, lock_of
+from node.opening import Patience
 from node.passphrase import from_file
 from node.store import Store
 from node.store.errors import StoreError, StoreLocked, WrongPassphrase
@@ -54,6 +57,10 @@ EACH: dict[str, tuple[str, ...]] = {
     "promote": ("promote", "ID"),
     "verify": ("verify", "ID"),
     "identity generate": ("identity", "generate", "ai:x"),
+    "api-key rotate": ("api-key", "rotate"),
+    "token add": ("token", "add", "ai:x", "--read", "**"),
+    "token list": ("token", "list"),
+    "token revoke": ("token", "revoke", "ai:x"),
     "identity list": ("identity", "list"),
     "identity export": ("identity", "export", "ai:x", "--to", "KEY"),
     "identity import": ("identity", "import", "ai:x", "KEY"),
@@ -64,6 +71,7 @@ EACH: dict[str, tuple[str, ...]] = {
     "settle": ("settle", "--future"),
     "stats": ("stats",),
     "backup": ("backup", "FILE"),
+    "restore": ("restore", "FILE"),
     "delete": ("delete", "ID"),
 }
 ELSEWHERE = {"serve", "demo", "sync status", "import", "conflicts show", "conflicts resolve", "verify-release"}
@@ -146,6 +154,8 @@ TRANSLATED = {
     "a wrong passphrase": (WrongPassphrase("text", "next"), 4, "store"),
     "any other trouble of the store": (StoreError("text", "next"), 4, "store"),
     "not found": (RemoteError("not_found", "text"), 1, "not_found"),
+    "a full disk": (OSError(errno.ENOSPC, "No space left on device"), 2, "file"),
+    "a full share of the disk": (OSError(errno.EDQUOT, "Disk quota exceeded"), 2, "file"),
     "two begin so": (RemoteError("ambiguous_id", "text"), 1, "ambiguous_id"),
     "a conflict that has changed": (RemoteError("conflict_changed", "text"), 1, "conflict_changed"),
     "a title that is taken": (RemoteError("title_taken", "text"), 1, "title_taken"),
@@ -170,8 +180,9 @@ def test_a_bug_is_not_dressed_up(error: Exception) -> None:
     assert translated(error) is None
 
 
-def test_a_store_in_use_is_told(home: Home) -> None:
-    """By another process than a node: nobody can be asked."""
+def test_a_store_in_use_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another process than a node, for longer than anybody waits: nobody can be asked."""
+    monkeypatch.setattr(Patience.__init__, "__defaults__", (0.0,))
     store = Store.open(home.path / "store.db", from_file(home.passphrase), create=True, readers=1)
     try:
         ran = run("stats", "--json", home=home)
@@ -200,9 +211,13 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 
 @contextmanager
-def answering(data: bytes) -> Iterator[str]:
-    """Something that listens and answers every connection with these bytes."""
-    with socket.create_server(("127.0.0.1", 0)) as door:
+def answering(home: Home, data: bytes) -> Iterator[None]:
+    """Something that proves itself as the node of this folder, and answers whatever comes next with these bytes."""
+    store = home.path / "store.db"
+    with socket.create_server(("127.0.0.1", 0)) as door, lock_of(store).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        note = Running(os.getpid(), f"http://127.0.0.1:{door.getsockname()[1]}", None, str(store), "5e" * 32)
+        home.write_run(note)
 
         def answer() -> None:
             while True:
@@ -212,13 +227,15 @@ def answering(data: bytes) -> Iterator[str]:
                     return
                 with connection:
                     connection.settimeout(PATIENCE)
-                    if connection.recv(65_536):  # who only looks whether the door opens sends nothing
+                    nonce = connection.recv(65_536).partition(b"nonce=")[2][:64].decode()
+                    connection.sendall(response(200, json.dumps({"proof": note.proof(nonce)})))
+                    if connection.recv(65_536):  # who only looks whether it is the node sends no more
                         connection.sendall(data)
 
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{door.getsockname()[1]}"
+            yield
         finally:
             door.shutdown(socket.SHUT_RDWR)
             thread.join(PATIENCE)
@@ -243,8 +260,7 @@ ANSWERS = {
 def test_a_node_that_does_not_answer_well_is_told(home: Home, case: str) -> None:
     """Whatever comes back, one line and an exit code."""
     data, exit_code, code = ANSWERS[case]
-    with answering(data) as url:
-        home.write_run(url, None)
+    with answering(home, data):
         ran = run("stats", "--json", home=home)
     assert (ran.code, ran.error["code"]) == (exit_code, code)
 

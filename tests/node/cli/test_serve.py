@@ -22,6 +22,8 @@ PASSPHRASE = "a passphrase that no log may hold"
 def test_a_node_logs_json_and_never_its_passphrase(home: Home) -> None:
     """Started with --json and the lowest level: each line one object, the passphrase in none, nothing on the output."""
     environment = {"AI_MEMORY_DB_KEY": PASSPHRASE, "AI_MEMORY_LOG_LEVEL": "debug"}
+    no_store(home)
+    assert run("init", "--store", home=home, env=environment).code == 0
     setup.add_peer(
         home, PeerConfig("attic", "https://127.0.0.1:1", Fingerprint("a" * 64), "both", ("**",), ("**",)), None
     )
@@ -42,7 +44,7 @@ def test_a_node_logs_json_and_never_its_passphrase(home: Home) -> None:
 
 def test_a_node_logs_lines_for_people(home: Home) -> None:
     """As configured: no JSON, and still only on standard error. Its store may be another than the configured one."""
-    other = home.path / "other.db"
+    other = (home.path / "store.db").rename(home.path / "other.db")
     with serving(home, "--db", str(other)) as started:
         running = home.running()
         assert running is not None
@@ -82,10 +84,12 @@ held: list[socket.socket] = []
 
 
 def wrong_passphrase(home: Home) -> None:
-    assert run("store", "title", "content", home=home, env={"AI_MEMORY_DB_KEY": "another"}).code == 0
+    no_store(home)
+    assert run("init", "--store", home=home, env={"AI_MEMORY_DB_KEY": "another"}).code == 0
 
 
 def plain_database(home: Home) -> None:
+    no_store(home)
     connection = sqlite3.connect(home.path / "store.db")
     connection.execute("CREATE TABLE memory (id)")
     connection.close()
@@ -106,8 +110,23 @@ def taken_federation(home: Home) -> None:
     taken(home, "federation")
 
 
+def no_store(home: Home) -> None:
+    (home.path / "store.db").unlink()
+
+
 REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
-    "no configuration": (lambda home: home.config.unlink(), 2, "config", "config.toml: No such file or directory; run"),
+    "no configuration": (
+        lambda home: home.config.unlink(),
+        2,
+        "config",
+        "config.toml: No such file or directory; there was a node in this folder: put the file back",
+    ),
+    "no node": (
+        lambda home: [path.unlink() for path in (home.config, home.path / "node.key")],
+        2,
+        "config",
+        "config.toml: No such file or directory; run `ai-memory init`",
+    ),
     "a broken configuration": (lambda home: home.config.write_text("x"), 2, "config", "config.toml:1"),
     "an impossible value": (
         lambda home: edit(home, "store", "readers", "99"),
@@ -121,6 +140,12 @@ REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
         "config",
         "allowlist:1:8: found 'o', expected a hex digit",
     ),
+    "a configuration that was cut off before its API key": (
+        lambda home: home.config.write_text('[node]\nname = "desk"\n'),
+        2,
+        "config",
+        "names no [local] api_key_file: was that file cut off? Put api_key_file",
+    ),
     "no allowlist": (lambda home: (home.path / "allowlist").unlink(), 2, "config", "allowlist:1:1: found no such file"),
     "no passphrase": (lambda home: home.passphrase.unlink(), 2, "config", "no passphrase for the store: expected"),
     "a passphrase for all": (
@@ -131,7 +156,25 @@ REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
     ),
     "a wrong passphrase": (wrong_passphrase, 4, "store", "PRAGMA key failed (wrong passphrase or unencrypted DB?)"),
     "a plain database": (plain_database, 4, "store", "store.db is a plain, unencrypted SQLite database."),
-    "an emptied store": (lambda home: (home.path / "store.db").touch(), 4, "store", "store.db is empty (0 bytes)."),
+    "an emptied store": (
+        lambda home: (home.path / "store.db").write_bytes(b""),
+        4,
+        "store",
+        "store.db is empty (0 bytes).",
+    ),
+    "no store": (no_store, 4, "store", "store.db, where this node's is expected. Is its disk mounted?"),
+    "neither store nor passphrase": (
+        lambda home: (no_store(home), home.passphrase.unlink()),
+        4,
+        "store",
+        "there is no store at",
+    ),
+    "a folder in the store's place": (
+        lambda home: (no_store(home), (home.path / "store.db").mkdir()),
+        4,
+        "store",
+        "store.db is a folder, the store's file expected.",
+    ),
     "no certificate": (
         lambda home: (home.path / "node.pem").unlink(),
         2,

@@ -77,6 +77,45 @@ def test_adding_twice_lists_once(home: Home) -> None:
     assert fingerprints(home) == [A]
 
 
+@pytest.mark.parametrize(("label", "had"), [("the desk", "with the label the desk"), ("", "without a label")])
+def test_a_label_that_is_not_taken_over_is_told(home: Home, label: str, had: str) -> None:
+    """The line of a certificate that is listed stays as it is, and whoever asked for another label hears of it."""
+    first = run("allowlist", "add", A, "--label", label, "--json", home=home).json
+    assert first == {"added": f"sha256:{A}", "label": label, "was_listed": False}
+    before = (home.path / "allowlist").read_bytes()
+    ran = run("allowlist", "add", A, "--label", "attic", home=home)
+    assert ran.out == (
+        f"sha256:{A} may connect; it was on the allowlist already, {had}, which was left as it is"
+        " (edit that line to change it)\n"
+    )
+    told = run("allowlist", "add", A, "--label", "attic", "--json", home=home).json
+    assert told == {"added": f"sha256:{A}", "label": label, "was_listed": True}
+    ran = run("peer", "add", "attic", "--fingerprint", A, home=home)
+    assert ran.out.startswith(f"attic is a peer; it was on the allowlist already, {had}, which was left as it is")
+    assert run("peer", "add", "attic", "--fingerprint", A, "--json", home=home).json["label"] == label
+    assert (home.path / "allowlist").read_bytes() == before
+
+
+def test_a_label_that_was_not_asked_for_is_not_spoken_of(home: Home) -> None:
+    """Control: the same label again, or none."""
+    assert run("allowlist", "add", A, "--label", "desk", home=home).code == 0
+    for words in (("--label", "desk"), ()):
+        assert run("allowlist", "add", A, *words, home=home).out == f"sha256:{A} may connect\n"
+    assert run("peer", "add", "desk", "--fingerprint", A, home=home).out == "desk is a peer\n"
+
+
+def test_an_allowlist_that_is_gone_is_told_in_one_sentence(home: Home) -> None:
+    """What was found, what is expected, and what to do about the file; nothing about a line of it."""
+    path = home.path / "allowlist"
+    path.unlink()
+    for words in (("list",), ("add", A), ("remove", A)):
+        refused(
+            run("allowlist", *words, home=home), 2,
+            f"{path}:1:1: found no such file or directory, expected a readable file; put it back from a backup, or make"
+            " an empty file there, which lets nobody in\n",
+        )  # fmt: skip
+
+
 def test_what_is_not_listed_cannot_be_removed(home: Home) -> None:
     """The answer is no."""
     refused(run("allowlist", "remove", A, home=home), 1, f"sha256:{A} is not on the allowlist")
@@ -100,6 +139,34 @@ def test_a_good_allowlist_is_told_so(home: Home, tmp_path: Path) -> None:
         f"{other}:2: the same fingerprint as in line 1 (first)\n{other}: 1 entries, no error\n",
     )
     assert run("allowlist", "check", str(other), "--json").json["entries"] == 1
+
+
+def test_the_check_compares_with_the_peers_both_ways(home: Home) -> None:
+    """A peer that is not listed cannot come: the answer is no. Who is listed and no peer has the default scope."""
+    assert run("peer", "add", "attic", "https://attic:9443", "--fingerprint", A, home=home).code == 0
+    path = home.path / "allowlist"
+    assert run("allowlist", "check", home=home).code == 0
+    path.write_text(f"{B}  # somebody\n")
+    ran = run("allowlist", "check", home=home)
+    assert ran.code == 1
+    assert f"line 1: sha256:{B} (somebody): listed, and no [[peer]]: it may connect, read nothing and write" in ran.out
+    assert f"peer attic (sha256:{A}) is configured and not on the list" in ran.out
+    assert f"allowlist add sha256:{A} --label attic" in ran.out
+    told = run("allowlist", "check", "--json", home=home).json
+    assert (len(told["unlisted_peers"]), len(told["no_peers"])) == (1, 1)
+    assert run("allowlist", "add", A, "--label", "attic", home=home).code == 0
+    assert run("allowlist", "check", home=home).code == 0
+
+
+def test_the_printed_line_can_be_pasted_everywhere(home: Home) -> None:
+    """All that `fingerprint` prints: label and all, into `peer add`, `allowlist add` and `allowlist remove`."""
+    line = f"sha256:{A}  # the attic"
+    assert run("peer", "add", "attic", "--fingerprint", line, home=home).code == 0
+    assert fingerprints(home) == [A]
+    assert run("allowlist", "remove", line, home=home).code == 0
+    assert run("allowlist", "add", line, home=home).code == 0
+    (entry,) = allowlist.load(home.path / "allowlist").entries
+    assert (entry.fingerprint.hex, entry.label) == (A, "the attic")
 
 
 def test_every_broken_line_of_an_allowlist_is_told(tmp_path: Path) -> None:
@@ -157,6 +224,7 @@ def test_a_peer_without_an_address_calls_here(home: Home) -> None:
     """Name and fingerprint are enough; the options have the defaults of the file."""
     assert run("peer", "add", "phone", "--fingerprint", COLONS, "--json", home=home).json == {
         "name": "phone", "url": None, "fingerprint": f"sha256:{A}", "direction": "both", "legacy": False,
+        "label": "phone",
     }  # fmt: skip
     (one,) = configuration.load(home.config, {}).peers
     assert (one.url, one.direction, one.read, one.write) == (None, "both", ("**",), ("**",))
@@ -185,3 +253,16 @@ def test_a_wrong_peer_is_refused(home: Home, case: str) -> None:
 def test_a_peer_that_is_not_there_cannot_be_removed(home: Home) -> None:
     """With the names that are."""
     refused(run("peer", "remove", "x", home=home), 1, "there is no peer 'x'; known are: none")
+
+
+def test_a_peer_is_not_added_by_a_command_that_says_it_failed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a node runs is asked before anything is changed. Control: where that is no question, it is added."""
+    words = ("peer", "add", "attic", "https://attic:9443", "--fingerprint", A)
+    home.run.write_text("{}")
+    home.run.chmod(0o644)
+    before = home.config.read_bytes(), (home.path / "allowlist").read_bytes()
+    refused(run(*words, home=home), 2, f"{home.run}: mode is 0644, expected 0600")
+    assert (home.config.read_bytes(), (home.path / "allowlist").read_bytes()) == before
+    monkeypatch.setattr(Home, "running", lambda self: None)
+    assert run(*words, home=home).code == 0
+    assert fingerprints(home) == [A]

@@ -13,25 +13,30 @@ import pytest
 import recordings
 from certs import Mesh
 from lines import Caller, Reply
-from nodes import Place, federation, local, peer
+from nodes import Place, federation, peer
 from recordings import Recorded
+
+from node.daemon import Daemon
+from node.store.queries import ListFilter
 
 COUNTERS = (
     "applied", "noop", "skipped", "deleted", "archived", "restored", "dry_run", "quota_refused", "links_applied",
     "pendings_applied", "pending_decisions_applied", "namespace_meta_applied", "namespace_meta_cleared",
 )  # fmt: skip
+WHEN_RECORDED = "2026-11-24T00:00:00.000000+00:00"
+"""What was sent expires days after this; whenever the tests run, the list is asked for as of then."""
 NOT_DONE = ("namespace_meta_applied", "namespace_meta_cleared")
 """Counters of what a peer cannot have done here: they are 0, and what was asked for is among the skipped."""
 
 
 @asynccontextmanager
-async def listener(mesh: Mesh) -> AsyncIterator[tuple[Caller, Caller]]:
-    """The federation listener of a node to which a daemon is a peer, and a local client."""
+async def listener(mesh: Mesh) -> AsyncIterator[tuple[Caller, Daemon]]:
+    """The federation listener of a node to which a daemon is a peer, and the node."""
     place = Place(mesh, "ours", {})
     place.configure(peer("old", mesh.friend.fingerprint, legacy=True))
     place.list(mesh.friend.fingerprint)
-    async with place.serving() as daemon, local(daemon) as client, federation(daemon, mesh, mesh.friend) as old:
-        yield old, client
+    async with place.serving() as daemon, federation(daemon, mesh, mesh.friend) as old:
+        yield old, daemon
 
 
 async def play(caller: Caller, one: Recorded) -> Reply:
@@ -46,7 +51,7 @@ async def play(caller: Caller, one: Recorded) -> Reply:
 @pytest.mark.parametrize("version", ["v063", "v070"])
 async def test_what_its_fan_out_and_catch_up_send_is_taken(mesh: Mesh, version: str) -> None:
     """One write after the other as it was sent: status, and every counter; at the end only what was not deleted."""
-    async with listener(mesh) as (old, client):
+    async with listener(mesh) as (old, daemon):
         for one in recordings.load(version, "fanout_and_catchup_A_to_B"):
             reply = await play(old, one)
             assert reply.status == one.status, one.target
@@ -58,7 +63,9 @@ async def test_what_its_fan_out_and_catch_up_send_is_taken(mesh: Mesh, version: 
             expected = recorded | dict.fromkeys(NOT_DONE, 0) | {"skipped": recorded["skipped"] + undone}
             assert {name: told[name] for name in COUNTERS} == {name: expected[name] for name in COUNTERS}, one.body
             assert told["receiver_clock"].keys() == {"entries"}
-        titles = {one["title"] for one in (await client("GET", "/memories?limit=100")).json["memories"]}
+        everything = ListFilter(WHEN_RECORDED, 100)
+        found = await daemon.store.reader.run(lambda reader: reader.listed(everything))
+        titles = {json.loads(one)["title"] for one in found}
         assert {"Consol", "hi", "agent:ai:bob"} <= titles
         assert not {"Fan one", "Fan two", "Fan three"} & titles, "they were deleted, or made into one"
 

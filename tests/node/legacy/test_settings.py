@@ -44,6 +44,24 @@ async def test_strangers_may_be_daemons_where_the_operator_says_so(mesh: Mesh) -
         assert [one["title"] for one in (await client("GET", "/memories")).json["memories"]] == ["one"]
 
 
+async def test_what_it_may_not_write_fills_no_table(mesh: Mesh) -> None:
+    """Whatever it shows outside its scope: nothing is written down of it, under however many titles it comes."""
+    settings = {("federation", "default_legacy"): True, ("federation", "default_write"): ["team"]}
+    place = Place(mesh, "ours", settings)
+    place.list(mesh.friend.fingerprint)
+
+    def rows_kept(reader: Any) -> list[tuple[int, int]]:
+        counts = "(SELECT count(*) FROM legacy_record), (SELECT count(*) FROM legacy_due)"
+        return [tuple(one) for one in reader.execute(f"SELECT {counts}")]
+
+    async with place.serving() as daemon, federation(daemon, mesh, mesh.friend) as old:
+        for start in range(0, 200, 50):
+            rows = [row(f"two {n}", "elsewhere") for n in range(start, start + 50)]
+            told = (await old("POST", "/sync/push", BODY | {"memories": [row("one", "team"), *rows]})).json
+            assert told["skipped"] == 50
+        assert await daemon.store.reader.run(rows_kept) == [(1, 0)]
+
+
 def row(title: str, namespace: str) -> dict[str, Any]:
     at = "2026-01-01T00:00:00.5+00:00"
     fields = {"id": f"id-{title}", "tier": "long", "namespace": namespace, "title": title, "content": "c", "tags": []}
@@ -98,7 +116,7 @@ async def test_a_daemon_that_asks_for_a_key_is_given_it(file: str, mesh: Mesh) -
     """The key comes from a file in the node's folder; without it the status says what the daemon said."""
     old = RustDaemon(V063, name="old", api_key="open sesame")
     place = Place(mesh, "a", QUICK)
-    (place.home.path / "old-key").write_text("open sesame\n")
+    place.write_secret("old-key", "open sesame\n")
     async with old.serving(mesh.node, [place.fingerprint]):
         place.configure(peer("old", mesh.node.fingerprint, url=old.url, legacy=True, api_key_file=file))
         place.list(mesh.node.fingerprint)

@@ -123,6 +123,11 @@ async def test_a_fast_clock_there_hides_nothing(mesh: Mesh, at: str) -> None:
             return bool((await both.status())["refused"] == 1)
 
         await eventually(is_told)
+        # It is shown again with each reading of the last seconds: still waiting, it is refused still.
+        await both.settled()
+        await both.write_there("last")
+        await has(both, "last")
+        assert await is_told()
 
 
 async def test_a_delete_that_it_did_not_hear_is_told_until_it_did(mesh: Mesh) -> None:

@@ -28,6 +28,7 @@ async def test_its_rows_are_taken_unless_the_operator_refuses_them(tmp_path: Pat
     both.exchange.replace_book(book(both, None))
     await both.scan()
     assert [one["title"] for one in await both.ours()] == ["theirs"]
+    assert both.desk.refused[OLD] == set(), "what is taken is refused no more"
     both.exchange.replace_book(book(both, False))
     assert await both.there("DELETE", f"/memories/{both.theirs()[0]['id']}") == 200
     assert [one["title"] for one in await both.ours()] == ["theirs"], "nobody signed the delete"

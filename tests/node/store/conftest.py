@@ -8,12 +8,14 @@ import stores
 from stores import Keeper
 
 from node import store as store_module
+from node.store import backup, restore
 
 
 @pytest.fixture(autouse=True)
 def _each_key_is_derived_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is opened again and again need not wait 0.1 s for its key each time."""
-    monkeypatch.setattr(store_module, "derive", stores.key_of)
+    for module in (store_module, backup, restore):
+        monkeypatch.setattr(module, "derive", stores.key_of)
 
 
 @pytest.fixture

@@ -1,22 +1,24 @@
 """Backups: a file copy, `VACUUM INTO`, SQLite's own backup: each is whole, encrypted, and opens as the store does."""
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlcipher3 import dbapi2 as sqlcipher
 from stores import PASSPHRASE, Keeper, faults, foreign, holding, raw
 
-from node.store import Store
+from node.store import Store, backup
 from node.store.backup import back_up
 from node.store.connection import Connection
-from node.store.errors import StoreError, StoreReadOnly, WrongPassphrase
+from node.store.errors import StoreError, StoreReadOnly, StoreReplaced, WrongPassphrase
 from node.store.wal import WriteAheadLog
 
 MARKER = "tell-tale-heart"
-TABLES = ("memory", "conflict", "life", "head", "peer", "giver", "waiting")
+TABLES = ("memory", "conflict", "life", "head", "peer", "certificate", "waiting")
 
 
 def fill(keeper: Keeper) -> None:
@@ -31,7 +33,7 @@ def fill(keeper: Keeper) -> None:
 def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """All rows of all tables."""
     with raw(path) as connection:
-        return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2, 3").fetchall() for name in TABLES}
+        return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in TABLES}
 
 
 def closed_copy(keeper: Keeper, target: Path) -> None:
@@ -175,3 +177,83 @@ def test_writes_go_on_during_a_backup_and_it_holds_one_moment(keeper: Keeper, tm
         with raw(target) as connection:
             tags = [tag for (tag,) in connection.execute("SELECT tag FROM memory UNION ALL SELECT tag FROM conflict")]
         assert sum(int.from_bytes(tag, "big") for tag in tags) % 2**128 == position.digest
+
+
+def test_a_backup_follows_no_link(keeper: Keeper, tmp_path: Path) -> None:
+    """Neither one that leads to a file, nor one that leads nowhere."""
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "link.db").symlink_to(tmp_path / "precious")
+    (tmp_path / "nowhere.db").symlink_to(tmp_path / "elsewhere")
+    for name in ("link.db", "nowhere.db"):
+        with pytest.raises(StoreError, match=rf"{name} exists already"):
+            back_up(keeper.path, PASSPHRASE, tmp_path / name)
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["{}-wal", "{}-shm", "{}-journal", "{}.lock", ".{}.restoring"])
+@pytest.mark.parametrize("through", [".", "link"])
+def test_a_backup_is_never_a_file_of_the_store(name: str, through: str, keeper: Keeper, tmp_path: Path) -> None:
+    """Not even while there is none of that name, and whatever the folder is called by."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    keeper.write("one")
+    keeper.close()
+    target = tmp_path / through / name.format(keeper.path.name)
+    with pytest.raises(StoreError, match=r"is a file of the running store|exists already"):
+        back_up(keeper.path, PASSPHRASE, target)
+    assert keeper.path.exists()
+    again = Keeper(keeper.path, create=False)
+    assert again.titles() == ["one"]
+    again.close()
+
+
+@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
+def test_a_backup_is_not_put_beside_anothers_log(side: str, keeper: Keeper, tmp_path: Path) -> None:
+    """It would be replayed into the backup when that is opened."""
+    (tmp_path / f"backup.db{side}").touch()
+    with pytest.raises(StoreError, match=rf"backup\.db{side} lies there already"):
+        back_up(keeper.path, PASSPHRASE, tmp_path / "backup.db")
+    assert not (tmp_path / "backup.db").exists()
+
+
+def test_until_it_is_whole_a_backup_has_no_name_and_is_private(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off before, nothing is there that could be taken for one; the next attempt takes the rest away."""
+    fill(keeper)
+    folder, seen = tmp_path / "backups", []
+    folder.mkdir()
+
+    def cut_off(finished: Path, target: Path) -> None:
+        seen.append((finished.stat().st_mode & 0o777, finished.parent.stat().st_mode & 0o777, target.exists()))
+        raise KeyboardInterrupt
+
+    before = os.umask(0)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(backup, "publish", cut_off)
+            back_up(keeper.path, PASSPHRASE, folder / "backup.db")
+    finally:
+        os.umask(before)
+    assert seen == [(0o600, 0o700, False)]
+    assert list(folder.iterdir()) == []
+    back_up(keeper.path, PASSPHRASE, folder / "backup.db")
+    assert [one.name for one in folder.iterdir()] == ["backup.db"]
+
+
+def test_a_backup_of_what_is_exchanged_at_that_moment_is_refused(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore may put another file there while this one is opened; what was opened might be a mixture."""
+    real = backup.connect
+
+    def exchanging(path: Path, *arguments: Any, **options: Any) -> Connection:
+        opened = real(path, *arguments, **options)
+        shutil.copy(path, path.with_name("other.db"))
+        path.with_name("other.db").replace(path)
+        return opened
+
+    monkeypatch.setattr(backup, "connect", exchanging)
+    with pytest.raises(StoreReplaced, match="exchanged for another at this moment"):
+        back_up(keeper.path, PASSPHRASE, tmp_path / "backup.db")
+    assert not (tmp_path / "backup.db").exists()

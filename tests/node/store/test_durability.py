@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,3 +183,24 @@ def test_a_closed_store_is_one_file(keeper: Keeper) -> None:
     keeper.write("one")
     keeper.close()
     assert sorted(path.name for path in keeper.path.parent.iterdir()) == ["memories.db", "memories.db.lock"]
+
+
+def test_a_log_whose_copier_has_ended_stays_short_all_the_same(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer does not wait for a thread that is gone: it empties the log itself once that is too long."""
+    log = keeper.store.writer._log
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(WriteAheadLog, "settle", lambda opened: None)
+
+    def broken(opened: WriteAheadLog) -> None:
+        raise RuntimeError("a bug of a test")
+
+    monkeypatch.setattr(WriteAheadLog, "_copy_nearly_all", broken)
+    with limits(monkeypatch, 20, 100):
+        log_size(keeper, 32)
+        stores.until(lambda: not log._thread.is_alive())
+        ended = log_size(keeper, 160)
+    alive = type("Alive", (), {"is_alive": lambda self: True, "join": lambda self: None})()
+    monkeypatch.setattr(log, "_thread", alive)
+    with limits(monkeypatch, 20, 100):
+        waited_for = log_size(keeper, 320)
+    assert ended < 160 * 2 * PAGE < waited_for

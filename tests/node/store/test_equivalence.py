@@ -35,9 +35,23 @@ from tests.simulation.oracle import SimStore
 from tests.simulation.topologies import TOPOLOGIES
 from tests.simulation.world import World
 
-HISTORIES = 18
+HISTORIES = 24
 TITLES, NAMESPACES = ("x", "y"), ("a", "b")
-FAULTS = ("restart", "restart", "skew", "cut", "mend", "scope", "forge", "wait")
+FAULTS = (
+    "restart",
+    "restart",
+    "skew",
+    "skew",
+    "skew",
+    "cut",
+    "mend",
+    "scope",
+    "forge",
+    "wait",
+    "link",
+    "unlink",
+    "unlink",
+)
 START = moment.text(BEGINNING)
 TRUE_PUT = Batch.put
 
@@ -207,13 +221,13 @@ class Mirror(SimStore):
         return {one.doc: next(iter(lacking[one.id]), None) for one in found.values()}
 
     def _reader_tells(self, reader: FeedReader) -> dict[str, Any]:
-        unknown = Giver("nobody", "0" * 16, 2)
+        some = [Giver(peer, life, 2) for peer in [*self._certificates, "nobody"] for life in ("0" * 16, "1" * 16)]
         return {
             "lives": list(reader.lives()),
             "position": reader.position(),
             "heads": [reader.head_at(number) for number in range(self.position().number + 2)],
             "peers": {peer: reader.peer(peer) for peer in [*self._peers, "nobody"]},
-            "givers": {giver: reader.find_giver(giver) for giver in [*self._givers, unknown]},
+            "givers": {giver: reader.find_giver(giver) for giver in some},
         }
 
     def page(self, request: PageRequest) -> FeedPage:
@@ -236,18 +250,21 @@ def ledger_tells(ledger: Any, keys: Sequence[Any]) -> dict[str, Any]:
         "position": ledger.position(),
         "own": [sorted(ledger.own_after(at)) for at in ("", START, "9999")],
         "of the future": [sorted(ledger.kept_after(at)) for at in ("", START, "9999")],
-        "kept": {key: (some[0].version.tag, by_tag(some)) for key, some in kept.items()},
+        "kept": {key: ([one.version.tag for one in some], by_tag(some)) for key, some in kept.items()},
         "titled": {
             (namespace, title): by_tag(ledger.titled(namespace, title))
             for namespace, title in itertools.product(NAMESPACES, (*TITLES, "no such title"))
         },
         "links": {
-            source_id: sorted(ledger.links_from(source_id))
-            for source_id in sorted({record_id.partition(LINK_SEPARATOR)[0] for _, record_id in keys})
+            source: list(ledger.links_from(*source, most))
+            for source in sorted({(record_id.partition(LINK_SEPARATOR)[0], namespace) for namespace, record_id in keys})
+            for most in (1, 9)
         },
         "peers": peers,
         "peer": {peer: ledger.peer(peer) for peer in [*peers, "nobody"]},
         "waiting": sorted((one.peer, one.version.tag) for one in ledger.waiting(keys)),
+        "waits": sorted(ledger.waits([one.version.tag for one in ledger.waiting(keys)] + [bytes(16)])),
+        "tags": {key: sorted(tags) for key, tags in ledger.tags(keys).items()},
         "waiting bytes": {peer: ledger.waiting_bytes(peer) for peer in [*peers, "cert-liar", "nobody"]},
         "due": [
             [one.version.tag for one in ledger.waiting_due(at, limit)]
@@ -390,14 +407,19 @@ def _forgets_to_restore(ledger: SqlLedger, snapshot: Any) -> None:
     ledger._places.clear()
 
 
-TRUE = {name: getattr(SqlLedger, name) for name in ("put",)}
+def _disorders(ledger: SqlLedger, keys: Any) -> Any:
+    return {key: [*some[:1], *some[:0:-1]] for key, some in TRUE["kept"](ledger, keys).items()}
+
+
+TRUE = {name: getattr(SqlLedger, name) for name in ("put", "kept")}
 SABOTAGE: dict[str, tuple[type, str, Any]] = {
     "conflicts are not written": (SqlLedger, "put", _forgets_conflicts),
+    "conflicts have no order": (SqlLedger, "kept", _disorders),
     "a failed task leaves its position": (SqlLedger, "restore", _forgets_to_restore),
     "nothing waits": (SqlLedger, "waiting", lambda ledger, keys: []),
     "what waited stays": (SqlLedger, "drop_waiting", lambda ledger, waiting: None),
     "renamed memories are not found": (SqlLedger, "titled", lambda ledger, namespace, title: []),
-    "links are not found": (SqlLedger, "links_from", lambda ledger, source_id: []),
+    "links are not found": (SqlLedger, "links_from", lambda ledger, *_: []),
     "givers are mixed up": (SqlLedger, "giver_id", lambda ledger, giver: 1),
     "the tail forgets nothing that was replaced": (Tail, "_forget", lambda tail, number: None),
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stamps import stamp
 
 from node.store import Store
 from node.store.errors import WrongPassphrase
@@ -36,7 +37,7 @@ def test_another_store_has_other_keys(tmp_path: Path) -> None:
 def test_what_it_signs_verifies(tmp_path: Path) -> None:
     """And only under the agent's key."""
     keys = keys_of(tmp_path / "a.db")
-    made = tombstone_version("a", "id", "2026-11-25T08:00:00.000000+00:00", keys.author("ai:one"), {"a" * 16: 1})
+    made = tombstone_version("a", "id", "2026-11-25T08:00:00.000000+00:00", keys.author("ai:one"), stamp({"a" * 16: 1}))
     assert is_genuine(made)
 
 
@@ -114,6 +115,6 @@ def test_two_nodes_with_one_key_sign_alike(tmp_path: Path) -> None:
         with beside(tmp_path / name, PASSPHRASE) as (execute, _):
             seal(execute, sealed("ai:one", bytes([7]) * 32))
         author = keys_of(tmp_path / name).author("ai:one")
-        made.append(tombstone_version("a", "id", "2026-11-25T08:00:00.000000+00:00", author, {"a" * 16: 1}))
+        made.append(tombstone_version("a", "id", "2026-11-25T08:00:00.000000+00:00", author, stamp({"a" * 16: 1})))
     assert made[0] == made[1]
     assert is_genuine(made[0])

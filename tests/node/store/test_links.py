@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 import stores
+from stamps import stamp
 from stores import Keeper, raw
 
-from node.store import linked, locator
+from node.store import linked, locator, rows
 from node.store.locator import Locator, Run, id_key, rows_beginning
 from node.store.schema import MIGRATIONS, migrate
 from sync import moment
@@ -41,7 +42,7 @@ def foreign_link(namespace: str, *, seconds: int = 0, actor: str = "e" * 16, **s
     """A link from x to y, made elsewhere."""
     at = moment.text(stores.START + seconds * stores.SECOND)
     return link_version(
-        namespace, X, Y, "related_to", LATER, Unsigned("agent:elsewhere"), {actor: 1 << 20}, at=at, **said
+        namespace, X, Y, "related_to", LATER, Unsigned("agent:elsewhere"), stamp({actor: 1 << 20}), at=at, **said
     )
 
 
@@ -61,7 +62,7 @@ def test_links_are_found_from_both_ends_newest_first(keeper: Keeper, is_merged: 
     assert shown(keeper, Y) == [(Y, Z, None)]
     assert shown(keeper, Z) == [(X, Z, None), (Z, X, None), (Y, Z, None)]
     assert [shown(keeper, Z, 1, offset) for offset in range(4)] == [[(X, Z, None)], [(Z, X, None)], [(Y, Z, None)], []]
-    assert keeper.do(lambda ledger: ledger.links_from(X)) == [("a", f"{X}\x1f{Z}\x1fcontradicts")]
+    assert keeper.do(lambda ledger: ledger.links_from(X, "a", 9)) == [("a", f"{X}\x1f{Z}\x1fcontradicts")]
 
 
 @pytest.mark.parametrize("is_merged", [False, True], ids=["in memory", "in the table"])
@@ -87,13 +88,15 @@ def test_ids_that_begin_alike_have_each_their_own_links(keeper: Keeper, still: N
     """Of foreign ids one may be the beginning of another."""
     ids = ("memory", "memory-1", "memory-10", "memory-2")
     for number, source in enumerate(ids, 1):
-        made = link_version("a", source, "target", "related_to", LATER, Unsigned("agent:x"), {"d" * 16: number << 20})
+        made = link_version(
+            "a", source, "target", "related_to", LATER, Unsigned("agent:x"), stamp({"d" * 16: number << 20})
+        )
         keeper.take(made)
     for _ in range(2):
         assert {source: shown(keeper, source) for source in ids} == {
             source: [(source, "target", "target_id")] for source in ids
         }
-        assert len(keeper.do(lambda ledger: ledger.links_from("memory-1"))) == 1
+        assert len(keeper.do(lambda ledger: ledger.links_from("memory-1", "a", 9))) == 1
         keeper.merge()
 
 
@@ -108,20 +111,49 @@ def test_two_sources_that_share_a_digest_are_told_apart(
     keeper.link("z", Y)
     keeper.merge()
     assert shown(keeper, X) == [(X, Y, None)]
-    assert keeper.do(lambda ledger: ledger.links_from(Z)) == [("a", f"{Z}\x1f{Y}\x1frelated_to")]
+    assert keeper.do(lambda ledger: ledger.links_from(Z, "a", 9)) == [("a", f"{Z}\x1f{Y}\x1frelated_to")]
 
 
-def test_a_link_kept_in_two_namespaces_is_shown_once(keeper: Keeper) -> None:
-    """Its memory moved while somebody linked it: the later word counts; both keys are told to who takes it back."""
+LINK_KEY = f"{X}\x1f{Y}\x1frelated_to"
+
+
+def looked(keeper: Keeper) -> list[Any]:
+    return [msgspec.json.decode(one.doc) for one in keeper.read(lambda reader: reader.links(X, LATER, 10))]
+
+
+def test_a_link_kept_in_two_namespaces_is_shown_for_each(keeper: Keeper) -> None:
+    """Who may write in one of them says nothing in the other's place; both keys are told to who takes it back."""
     keeper.write("x")
     keeper.write("y")
-    keeper.take(foreign_link("a", seconds=5, observed_by="ai:late"), foreign_link("b", observed_by="ai:early"))
-    found = keeper.read(lambda reader: reader.links(X, LATER, 10))
-    assert [msgspec.json.decode(one.doc)["observed_by"] for one in found] == ["ai:late"]
-    keys = keeper.read(lambda reader: reader.link_keys(f"{X}\x1f{Y}\x1frelated_to"))
+    keeper.take(foreign_link("a", observed_by="ai:early"), foreign_link("b", seconds=5, observed_by="ai:late"))
+    assert [(one["namespace"], one["observed_by"]) for one in looked(keeper)] == [("b", "ai:late"), ("a", "ai:early")]
+    keys = keeper.read(lambda reader: reader.link_keys(LINK_KEY))
     assert sorted(namespace for namespace, _ in keys) == ["a", "b"]
+    assert keeper.read(lambda reader: reader.link_keys(LINK_KEY, "a")) == [("a", LINK_KEY)]
     assert keeper.do(keeper.engine.unlink, keys, "agent:test", keeper.tick()) == 2
     assert (shown(keeper, X), keeper.read(lambda reader: reader.link_keys(keys[0][1]))) == ([], [])
+
+
+def test_however_often_a_link_is_said_elsewhere_it_is_shown_and_taken_back(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page has as many as it says, so the older are found by going on; those of this node are taken back first."""
+    monkeypatch.setattr(linked, "MOST_TAKEN", 3)
+    keeper.write("x")
+    keeper.write("y")
+    keeper.link("x", Y)
+    keeper.take(*(foreign_link(f"strange{number}") for number in range(9)))
+    pages = [keeper.read(lambda reader, n=n: reader.links(X, LATER, 5, n)) for n in (0, 5)]
+    found = [msgspec.json.decode(one.doc)["namespace"] for page in pages for one in page]
+    assert (len(pages[0]), sorted(found)) == (5, ["a", *(f"strange{number}" for number in range(9))])
+    keys = keeper.read(lambda reader: reader.link_keys(LINK_KEY))
+    assert (keys[0], len(keys)) == (("a", LINK_KEY), 4)
+
+
+def test_without_a_bound_all_of_them_would_be_taken_back(keeper: Keeper) -> None:
+    """Control: in one transaction, while everybody else waits to write."""
+    keeper.take(*(foreign_link(f"strange{number}") for number in range(9)))
+    assert len(keeper.read(lambda reader: reader.link_keys(LINK_KEY))) == 9
 
 
 def test_counts_know_links_from_memories(keeper: Keeper) -> None:
@@ -137,7 +169,8 @@ def test_counts_know_links_from_memories(keeper: Keeper) -> None:
     assert (found.total, found.links, found.tombstones) == (1, 1, 1)
     assert found.by_namespace == [("a", 1)]
     assert keeper.search("text") == ["x"]
-    assert [one.version.id for one in keeper.read(lambda reader: reader.by_prefix(X[:5], LATER))] == [X]
+    assert [one.version.id for one in keeper.read(lambda reader: reader.by_id(X, LATER))] == [X]
+    assert keeper.read(lambda reader: reader.ids_beginning(X[:5], LATER)) == [X]
 
 
 def test_a_look_up_of_a_memory_reads_none_of_its_links(keeper: Keeper, still: None) -> None:
@@ -183,7 +216,6 @@ def test_a_store_without_the_index_of_links_gets_it(keeper: Keeper) -> None:
         connection.execute("DROP INDEX memory_link")
         connection.execute("DROP TABLE key_secret")
         connection.execute("DROP TABLE agent_key")
-        connection.execute("DROP TABLE unsigned")
         connection.execute("DELETE FROM migration WHERE version > 2")
         assert migrate(connection, keeper.path, MIGRATIONS[:2]) == 2
     opened = Keeper(keeper.path, create=False)
@@ -193,7 +225,7 @@ def test_a_store_without_the_index_of_links_gets_it(keeper: Keeper) -> None:
 
 def test_many_other_ends_are_looked_up_in_parts(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, each link says rightly whether its other end is here."""
-    monkeypatch.setattr(linked, "CHUNK", 3)
+    monkeypatch.setattr(rows, "MOST_AT_ONCE", 2)
     keeper.write("x")
     for number in range(8):
         keeper.write(f"t{number}")

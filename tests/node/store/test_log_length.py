@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import stores
@@ -129,13 +130,13 @@ def test_a_disk_that_is_nearly_full_is_left_alone(keeper: Keeper, monkeypatch: p
 def test_a_disk_that_refuses_is_not_asked_again(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was a favour: the store goes on, and its thread waits for tasks and not for space."""
     keeper.close()
-    asked = []
+    asked: list[int] = []
 
     def refuse(file: int, data: bytes, offset: int) -> int:
         asked.append(offset)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(wal.os, "pwrite", refuse)
+    monkeypatch.setattr(wal, "os", SimpleNamespace(**{**vars(os), "pwrite": refuse}))  # not the lock's own, too
     again = Keeper(keeper.path, create=False)
     again.write("one")
     stores.until(lambda: not again.store.writer._log.is_due)

@@ -7,10 +7,9 @@ import pytest
 import stores
 from stores import Keeper, raw
 
-from node import store as store_module
-from node.store import Store, schema
+from node.store import Store, making, schema
 from node.store.connection import Connection, DatabaseError, connect
-from node.store.errors import StoreError, StoreTooNew
+from node.store.errors import StoreError, StoreFull, StoreTooNew
 from node.store.schema import MIGRATIONS, migrate
 
 FIRST = ("CREATE TABLE one(x)", "INSERT INTO one VALUES('first')")
@@ -101,7 +100,7 @@ def test_a_migration_that_fails_at_opening_is_a_store_error(keeper: Keeper, monk
     keeper.close()
     with monkeypatch.context() as patched:
         patched.setattr(schema.migrate, "__defaults__", ([*MIGRATIONS, BROKEN],))
-        with pytest.raises(StoreError, match="no such table"):
+        with pytest.raises(StoreError, match="SQLITE_ERROR"):
             Store.open(keeper.path, stores.PASSPHRASE)
     again = Keeper(keeper.path, create=False)
     assert again.titles() == ["before"]
@@ -119,8 +118,8 @@ def test_a_store_whose_making_failed_is_taken_away(tmp_path: Path, monkeypatch: 
     """A new store that could not be made leaves no half of one behind; the next attempt makes it whole."""
     path = tmp_path / "memories.db"
     with monkeypatch.context() as patched:
-        patched.setattr(store_module, "migrate", _failing)
-        with pytest.raises(StoreError):
+        patched.setattr(making, "migrate", _failing)
+        with pytest.raises(StoreFull):
             Store.open(path, stores.PASSPHRASE, create=True)
     assert [name.name for name in tmp_path.iterdir()] == ["memories.db.lock"]
     Keeper(path).close()

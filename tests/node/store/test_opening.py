@@ -15,7 +15,7 @@ import pytest
 from stores import PASSPHRASE, Keeper, faults, files_of, raw
 
 from node import store as store_module
-from node.store import Store, key, schema
+from node.store import Store, key, lock, schema
 from node.store.connection import DatabaseError
 from node.store.errors import (
     Damaged,
@@ -26,6 +26,7 @@ from node.store.errors import (
     StoreMissing,
     StoreReadOnly,
     StoreTooNew,
+    StoreTooOld,
     WrongPassphrase,
 )
 
@@ -71,7 +72,8 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], type[StoreError], str]] = {
     "cut after the first page": (lambda whole: whole[:PAGE], Damaged, "damaged"),
     "cut between two pages": (lambda whole: whole[: 20 * PAGE], Damaged, "damaged"),
     "cut by the last page": (lambda whole: whole[:-PAGE], Damaged, "damaged"),
-    "appended to": (lambda whole: whole + b"x" * 10, Damaged, "appended to"),
+    "cut inside the last page": (lambda whole: whole[:-2_048], Damaged, "cut short"),
+    "cut below a sector": (lambda whole: whole[:10], Damaged, "cut short: 10 bytes"),
     "flipped bit in the salt": (lambda whole: flipped(whole, 3), WrongPassphrase, "first page of the file is damaged"),
     "flipped bit in the first page": (lambda whole: flipped(whole, 900), WrongPassphrase, "first page"),
     "text": (lambda whole: b"Dear diary, today I wrote to no database.\n" * 200, NotADatabase, "not a database"),
@@ -197,7 +199,7 @@ def test_a_store_that_is_open_is_locked(keeper: Keeper) -> None:
 
 def test_without_the_lock_two_handles_would_share_a_store(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: it is the lock that refuses the second handle."""
-    monkeypatch.setattr(store_module.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(lock.fcntl, "flock", lambda *_: None)
     Store.open(keeper.path, PASSPHRASE).close()
 
 
@@ -243,6 +245,34 @@ def test_a_later_schema_is_left_alone(keeper: Keeper) -> None:
         Store.open(keeper.path, PASSPHRASE)
     assert keeper.path.read_bytes() == before
     assert [path.name for path in files_of(keeper.path) if not path.name.endswith(".lock")] == ["memories.db"]
+
+
+def without_dots(keeper: Keeper) -> None:
+    """As stores were before versions had them, at the schema that all of those had."""
+    keeper.write("kept")
+    keeper.close()
+    with raw(keeper.path) as connection:
+        connection.execute("ALTER TABLE memory RENAME COLUMN stamp TO clock")
+        connection.execute("DELETE FROM migration WHERE version > 3")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def test_a_store_from_before_the_first_release_is_left_alone(keeper: Keeper) -> None:
+    """Its records are none that a node takes: it is said so, and nothing of it changes."""
+    without_dots(keeper)
+    before = keeper.path.read_bytes()
+    with pytest.raises(StoreTooOld, match=r"before the first release.*Make a new store, and bring the memories in"):
+        Store.open(keeper.path, PASSPHRASE)
+    assert keeper.path.read_bytes() == before
+
+
+def test_without_the_look_nobody_would_know_why(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: some step does not fit it, in words that help nobody."""
+    without_dots(keeper)
+    monkeypatch.setattr(schema, "_require_dots", lambda *_: None)
+    with pytest.raises(StoreError) as failed:
+        Store.open(keeper.path, PASSPHRASE).close()
+    assert "release" not in str(failed.value)
 
 
 @pytest.mark.parametrize("broken", ["wrong passphrase", "too new", "damaged"])

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keys import Nobody
 from memory_store import MemoryStore
+from stamps import stamp
 
 from node.store import Store, pages
 from node.store.tail import NotInTail
@@ -24,6 +25,7 @@ from sync.batch import Batch
 from sync.engine import Engine
 from sync.ids import memory_id
 from sync.link import link_version, unlink_version
+from sync.lives import minting
 from sync.merge import ordered
 from sync.ports import FeedPage, Giver, Kept, Ledger, PageRequest
 from sync.record import tombstone_version
@@ -68,16 +70,20 @@ def feed() -> Iterator[Callable[[Ledger], None]]:
     rng, engine, serial = random.Random(7), Engine("host:test", random.Random(8).randbytes, Nobody()), itertools.count()
 
     def version(index: int, actor: int) -> Version:
-        namespace, clock, now = NAMESPACES[index % 4], {f"{actor:016x}": 1 << 20}, stores.START + rng.randrange(10**12)
+        namespace, by, now = (
+            NAMESPACES[index % 4],
+            stamp({f"{actor:016x}": 1 << 20}),
+            stores.START + rng.randrange(10**12),
+        )
         if index % 5 == 0:
             ids = (memory_id(namespace, f"title {index}", 0), f"target {index}", "related_to")
             agent = f"agent:{next(serial)}"
             if rng.random() < 0.3:
-                return unlink_version(namespace, *ids, moment.text(now), Unsigned(agent), clock)
-            return link_version(namespace, *ids, moment.text(now), Unsigned(agent), clock)
+                return unlink_version(namespace, *ids, moment.text(now), Unsigned(agent), by)
+            return link_version(namespace, *ids, moment.text(now), Unsigned(agent), by)
         if rng.random() < 0.25:
             id_ = memory_id(namespace, f"title {index}", 0)
-            return tombstone_version(namespace, id_, moment.text(now), Unsigned(f"agent:{next(serial)}"), clock)
+            return tombstone_version(namespace, id_, moment.text(now), Unsigned(f"agent:{next(serial)}"), by)
         content = f"{next(serial)} {'x' * rng.choice((1, 200, 3_000))}"
         return stores.foreign(f"title {index}", content, namespace, actor=f"{actor:016x}", now=now)
 
@@ -88,7 +94,7 @@ def feed() -> Iterator[Callable[[Ledger], None]]:
         def write(ledger: Ledger) -> None:
             for giver in GIVERS:
                 ledger.giver_id(giver)
-            batch = Batch(ledger)
+            batch = Batch(ledger, minting(random.Random(1).randbytes))
             batch.put(kept[0].version.key, ordered(kept))
             batch.commit()
 

@@ -23,7 +23,7 @@ from sync.ports import Giver, PageRequest
 from sync.scope import Globs
 from sync.serve import Ask
 
-BIG = ("memory", "conflict", "head", "giver", "locator")
+BIG = ("memory", "conflict", "head", "certificate", "locator", "waiting")
 _ALIASED = re.compile(rf"\b({'|'.join(BIG)})\s+(?:AS\s+)?(\w+)", re.IGNORECASE)
 SMALL_INDEXES = ("memory_conflicting", "memory_alias", "memory_own", "conflict_own")
 """Indexes that hold few rows: reading one whole costs little."""
@@ -145,8 +145,9 @@ ASKED = {
     "a giver": reading("find_giver", Giver("p", "l", 0)),
     "by id": reading("by_id", "x", NOW, "a"),
     "by id in any namespace": reading("by_id", "x", NOW),
-    "by the beginning of an id": reading("by_prefix", "abcd", NOW),
+    "by the beginning of an id": reading("ids_beginning", "abcd", NOW),
     "by title": reading("by_title", "a", "title 4"),
+    "titles that several have": reading("twins", 20, 0),
     "links of a memory": reading("links", HUB, NOW, 1_000),
     "where a link is kept": reading("link_keys", LINK_ID),
     "all versions of a key": reading("versions", ("a", "x")),
@@ -158,11 +159,15 @@ ASKED = {
     "search": searching("common"),
     "search with filters": searching('"common word"', namespace="a", tier="mid", tag="x", agent_id="y"),
     "kept versions": writing("kept", [("a", str(number)) for number in range(600)]),
+    "tags of kept versions": writing("tags", [("a", str(number)) for number in range(600)]),
     "title, for a write": writing("titled", "a", "renamed"),
     "own versions of the future": writing("own_after", NOW),
-    "links, for a move": writing("links_from", HUB),
+    "links, for a move": writing("links_from", HUB, "a", 256),
     "what waits for keys": writing("waiting", [("a", "x"), ("b", "y")]),
-    "what waits for a peer": writing("waiting_bytes", stores.PEER),
+    "which of some versions wait": writing("waits", [bytes(16), b"x" * 16]),
+    "a page from the future": lambda keeper: keeper.take(
+        *(foreign(f"late {n}", str(keeper.now), now=keeper.now + 9_000_000_000) for n in range(20))
+    ),
     "what is due": writing("waiting_due", "2020", 10),
     "a new memory": lambda keeper: keeper.write(f"new {keeper.now}"),
     "an update": lambda keeper: keeper.change("title 12", content=f"changed {keeper.now}"),
@@ -186,6 +191,7 @@ def test_nothing_that_is_asked_reads_the_whole_store(what: str, full: Keeper) ->
 
 
 SCANNING = {
+    "what waits, of some size": "SELECT peer FROM waiting WHERE length(doc) > 100",
     "a column without an index": "SELECT id FROM memory WHERE at > '2020'",
     "an aliased table": "SELECT m.id FROM memory AS m WHERE m.title = 'x'",
     "a whole index": "SELECT count(*) FROM memory",

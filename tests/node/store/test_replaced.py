@@ -56,7 +56,7 @@ def test_the_next_start_goes_on_with_the_file_that_is_there(keeper: Keeper) -> N
 
 def test_without_the_look_what_was_acknowledged_is_lost(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: the write succeeds, and after the restart nobody has ever heard of it."""
-    monkeypatch.setattr(writer, "_file_at", lambda path: keeper.store.writer._file)
+    monkeypatch.setattr(writer, "file_at", lambda path: keeper.store.writer._file)
     exchange(keeper)
     keeper.write("two")
     assert titles(keeper) == {"one", "two"}

@@ -190,7 +190,7 @@ def test_a_query_is_its_words(text: str) -> None:
 
 FILTERS = {
     "namespace": ({"namespace": "a"}, ["one", "three"]),
-    "tier": ({"tier": "long"}, ["two"]),
+    "tier": ({"tier": "short"}, ["two"]),
     "tag": ({"tag": "red"}, ["three"]),
     "agent": ({"agent_id": "agent:elsewhere"}, ["four"]),
     "nothing that has it": ({"tag": "re"}, []),
@@ -204,7 +204,7 @@ def test_filters_leave_out_the_rest(what: str, lag: str, keeper: Keeper, frozen:
     """Namespace, tier, tag and agent narrow a search, whole values only."""
     written = lagging(keeper, frozen, lag)
     keeper.write("one", "apple")
-    keeper.write("two", "apple", "b", tier="long")
+    keeper.write("two", "apple", "b", tier="short")
     keeper.write("three", "apple", tags=["red", "round"])
     keeper.take(foreign("four", "apple", "b"))
     written()

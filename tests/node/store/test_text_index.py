@@ -84,7 +84,7 @@ def test_a_store_that_is_opened_again_catches_up_by_itself(keeper: Keeper, monke
     with monkeypatch.context() as patched:
         stopped(patched)
         for number in range(100):
-            keeper.write(f"title {number % 60}", "apple")
+            keeper.write(f"title {number % 60}", f"apple {number}")  # the same again would be no write
         keeper.close()
     again = Keeper(keeper.path, create=False)
     until(lambda: indexed(again) == 100)

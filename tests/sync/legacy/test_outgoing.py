@@ -10,6 +10,7 @@ from versions import ALICE, NOW, SECOND
 
 from sync import moment
 from sync.legacy.outgoing import TWIN, Delete, Keep, Known, Put, decide, holds, takes
+from sync.legacy.past import Past
 from sync.legacy.row import Row, read_row, row_of, unfit
 from sync.record import load
 from sync.version import Version
@@ -21,7 +22,7 @@ STONE = versions.stone({ALICE: 4}, seconds=2)
 def known(version: Version | None = None, **changes: Any) -> Known:
     """What is known of a daemon that has this version (or something older of its own)."""
     has = version if version is not None else versions.version({ALICE: 1})
-    found = Known("theirs", has.title, has.at, has.tag if version is not None else b"", has.clock)
+    found = Known("theirs", has.title, has.at, has.tag if version is not None else b"", Past.of(has))
     return replace(found, **changes)
 
 
@@ -35,6 +36,8 @@ NOTHING: dict[str, Any] = {"at": "", "tag": b""}
         (OURS, known(), Put("theirs")),
         (OURS, known(OURS), Keep()),
         (OURS, known(**NOTHING), Put("theirs")),
+        (OURS, known(**NOTHING, title="older title"), Put("theirs")),
+        (OURS, known(**NOTHING, theirs=""), Put(OURS.id)),
         (OURS, known(title="older title"), Put("theirs", replaces=True)),
         (STONE, None, Delete(STONE.id)),
         (STONE, known(), Delete("theirs")),
@@ -42,7 +45,8 @@ NOTHING: dict[str, Any] = {"at": "", "tag": b""}
         (STONE, known(**NOTHING), Keep()),
     ],
     ids=[
-        "new to it", "older there", "it has it", "deleted there before", "renamed", "delete of what it may have",
+        "new to it", "older there", "it has it", "deleted there before", "deleted there under another title",
+        "never there", "renamed", "delete of what it may have",
         "delete", "delete that it was told", "delete of what it has not",
     ],
 )  # fmt: skip

@@ -73,3 +73,14 @@ def test_no_look_begins_beyond_our_own_time() -> None:
     assert reached("2027-01-15T07:00:00.123456789+00:00", now) == "2027-01-15T07:00:00.123456789+00:00"
     assert begin(C) == text(microseconds(C) - OVERLAP)
     assert begin(None) is None
+
+
+@pytest.mark.parametrize(
+    ("since", "counts"),
+    [(A, A), (B, B), (C, B), (None, B), ("soon", B)],
+    ids=["before", "now", "after", "none", "no time"],
+)
+def test_no_reading_counts_beyond_our_own_time(since: str | None, counts: str) -> None:
+    """And one that ended nowhere counts up to when it began."""
+    assert reached(since, microseconds(B)) == counts
+    assert reached(B.replace("+00:00", "Z"), microseconds(B)) == B.replace("+00:00", "Z")

@@ -200,10 +200,11 @@ def test_a_file_that_cannot_be_read_says_why(
     """Each with a code of its own, and without the secret."""
     if content is not None:
         file.write_bytes(content)
+    before = home.under("store.db").read_bytes()
     ran = take(home, file, "--json", env=env)
     assert (ran.code, ran.error["code"]) == (exit_code, code)
     assert PASSPHRASE not in ran.err
-    assert not home.under("store.db").exists()
+    assert home.under("store.db").read_bytes() == before
 
 
 def test_a_file_that_is_not_there_is_named(home: Home, tmp_path: Path) -> None:

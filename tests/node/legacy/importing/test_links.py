@@ -15,6 +15,7 @@ from node.legacy.importing import run
 from node.legacy.importing.report import Report
 from node.legacy.importing.rust_export import RustExport
 from sync import merge, moment
+from sync.dot import seen_until
 from sync.ids import memory_id
 from sync.link import link_id, load
 from sync.version import Key, Version
@@ -77,10 +78,11 @@ def test_a_link_comes_under_our_ids_with_its_time(tmp_path: Path) -> None:
         "2026-05-03T12:00:00.123456+00:00",
         "2026-05-01T00:00:00.000000+00:00",
     )
-    assert (found.observed_by, one.clock) == ("ai:them", {"legacy": moment.microseconds(found.created_at)})
+    assert found.observed_by == "ai:them"
+    assert one.context.entries == (seen_until(moment.microseconds(found.created_at)),)
     assert counts(take(desk, tmp_path / "e", rows, [said])) == (1, 0, 1, 0)
     [signatures] = [one for one in report.not_taken if one.kind == "signature"]
-    assert (signatures.count, report.is_whole, report.text().count("are unsigned here")) == (1, True, 1)
+    assert (signatures.count, report.is_whole, " ".join(report.lines()).count("are unsigned here")) == (1, True, 1)
 
 
 def test_without_signatures_nothing_is_said_of_them(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_without_the_rule_of_the_merge_what_a_push_leaves_out_is_a_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Control: one making of one link, told with and without its validity."""
-    monkeypatch.setattr(merge, "_says_more", lambda a, b: False)
+    monkeypatch.setattr(merge, "_is_one_statement", lambda a, b: False)
     desk = Desk(1)
     for said in (link(), link(valid_until="2026-05-05T00:00:00Z")):
         take(desk, tmp_path / "e", [row(1), row(2)], [said])

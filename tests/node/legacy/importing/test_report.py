@@ -21,7 +21,7 @@ def test_the_first_thousand_are_listed_and_all_are_counted() -> None:
     assert len(told["not_taken"]) == MOST_LISTED
     assert (told["not_taken_total"], told["counts"]["memory"]["not_taken"]) == (MOST_LISTED + 5, MOST_LISTED + 5)
     assert told["reasons"] == [{"kind": "memory", "reason": "limits", "count": MOST_LISTED + 5}]
-    lines = report.text().splitlines()
+    lines = report.lines()
     assert sum("why" in line for line in lines) == MOST_SHOWN
     assert "or more others" in lines[-1]
 
@@ -31,8 +31,8 @@ def test_nothing_not_taken_says_nothing_of_it() -> None:
     report = Report("a file", dry_run=True)
     report.found["memory"] = report.taken["memory"] = 2
     assert report.is_whole
-    assert "2 would be taken" in report.text()
-    assert "not taken:" not in report.text()
+    assert "2 would be taken" in " ".join(report.lines())
+    assert "not taken:" not in " ".join(report.lines())
 
 
 def test_bookkeeping_is_no_loss() -> None:
@@ -49,4 +49,4 @@ def test_a_title_of_several_lines_is_one_line() -> None:
     """One line a refusal, whatever is in it."""
     report = Report("a file", dry_run=False)
     report.refuse(refusal(1, title="a\nb", detail="c\nd"))
-    assert len([line for line in report.text().splitlines() if line.startswith("  ")]) == 1
+    assert len([line for line in report.lines() if line.startswith("  ")]) == 1

@@ -4,14 +4,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from keys import pair
 from rust_files import row as fields
+from stamps import stamp
 
 from node.legacy.importing import row
 from node.legacy.importing.source import NotTaken
 from sync import moment
 from sync.attest import Unsigned
+from sync.dot import seen_until
 from sync.ids import memory_id
-from sync.legacy.judge import ACTOR, NOBODY
+from sync.legacy.judge import NOBODY
+from sync.merge import supersedes
 from sync.record import load, memory_version, read
 from sync.version import Version
 
@@ -43,9 +47,9 @@ def test_all_that_a_memory_says_is_kept() -> None:
     }  # fmt: skip
 
 
-def test_its_clock_is_its_time() -> None:
+def test_its_time_is_all_that_it_knows() -> None:
     """As for a row that comes from that daemon over the wire."""
-    assert made().clock == {ACTOR: moment.microseconds(AT)}
+    assert made().context.entries == (seen_until(moment.microseconds(AT)),)
 
 
 def test_a_peer_reads_the_same_version() -> None:
@@ -88,7 +92,7 @@ def test_an_id_that_a_node_like_this_one_computed_stays() -> None:
 
 def test_a_version_of_a_node_like_this_one_is_taken_as_it_is() -> None:
     """Carried through by that daemon unaltered, it has its own clock; it is no edit of that daemon's."""
-    native = memory_version(load(made().doc), Unsigned("agent:native"), {"ab" * 8: 7})
+    native = memory_version(load(made().doc), Unsigned("agent:native"), stamp({"ab" * 8: 7}))
     document = msgspec.json.decode(native.doc)
     assert made(**document) == native
 
@@ -100,10 +104,12 @@ def test_a_version_of_a_node_like_this_one_is_taken_as_it_is() -> None:
 )
 def test_an_altered_one_is_what_it_is_over_the_wire(changes: dict[str, Any], *, is_edit: bool) -> None:
     """With its old time nobody has edited it; with a newer one somebody has, who had seen it."""
-    native = memory_version(load(made().doc), Unsigned("agent:native"), {"ab" * 8: 7})
+    native = memory_version(load(made().doc), pair("agent:native"), stamp({"ab" * 8: 1}))
     version = made(**{**msgspec.json.decode(native.doc), **changes})
-    edit = {ACTOR: moment.microseconds(version.at)} if is_edit else {}
-    assert version.clock == {"ab" * 8: 7} | edit
+    edit = {seen_until(moment.microseconds(version.at))} if is_edit else set()
+    assert set(version.context) == {native.dot} | edit
+    assert supersedes(version, native) is is_edit
+    assert supersedes(native, version) is not is_edit
 
 
 def deep(levels: int) -> dict[str, Any]:

@@ -283,10 +283,9 @@ def reads(disk: Disk) -> list[Any]:
     return found
 
 
+@pytest.mark.usefixtures("mounts")
 def test_a_read_only_disk_is_read_whole(tmp_path: Path) -> None:
     """A file that was closed, one of a killed daemon and a copy without `-shm`: media of a backup are usually so."""
-    if reason := disks.obstacle():
-        pytest.skip(reason)
     for state in ("closed", "killed", "copied"):
         (tmp_path / state).mkdir()
         with STATES[state](tmp_path / state / f"{state}.db", PASSPHRASE):

@@ -1,0 +1,93 @@
+"""The porch: who counts as known there, and what is told of a connection that failed."""
+
+import asyncio
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from certs import Mesh
+from knocking import on_loop
+
+from tls import porch
+from tls.channel import Refusal
+from tls.gate import Gate
+from tls.listener import Limits
+from tls.porch import Porch
+
+IN_TIME = "no handshake within the time allowed"
+UNLISTED = "not on the allowlist"
+# what the check found, the alert, the error, what is told
+FAILED: dict[str, tuple[str | None, str | None, Exception, str, str]] = {
+    "too slow": (None, None, TimeoutError(), "timeout", IN_TIME),
+    "aborted for being too slow": (None, None, ConnectionAbortedError(), "timeout", IN_TIME),
+    "refused, and did not hang up": (UNLISTED, "access denied", TimeoutError(), "refused", UNLISTED),
+    "refused": (UNLISTED, "access denied", ConnectionResetError(), "refused", UNLISTED),
+    "refused before an alert": (UNLISTED, None, ConnectionResetError(), "refused", UNLISTED),
+    "no client of TLS": (None, "wrong version number", OSError("x"), "refused", "wrong version number"),
+    "it refused us": (
+        None, "ssl/tls alert unknown ca", OSError("x"), "refused",
+        "the peer does not accept this node: ssl/tls alert unknown ca",
+    ),
+    "each refused the other": (UNLISTED, "ssl/tls alert unknown ca", OSError("x"), "refused", UNLISTED),
+    "hung up": (None, None, ConnectionResetError(), "refused", "the peer hung up during the handshake"),
+    "out of room": (None, None, OSError(12, "no room"), "refused", "OSError(12, 'no room')"),
+    "a bug": (None, None, ValueError("bad"), "error", "ValueError('bad')"),
+    "a bug after a refusal": (UNLISTED, None, ValueError("bad"), "error", UNLISTED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAILED)
+def test_what_is_told_of_a_connection_that_failed(case: str) -> None:
+    """Who hung up, who was too slow, who was refused and who refused us are told apart."""
+    reason, alert, error, kind, told = FAILED[case]
+    refusal = Refusal()
+    refusal.reason, refusal.alert = reason, alert
+    visit: Any = SimpleNamespace(address="::1", attempt=SimpleNamespace(channel=SimpleNamespace(refusal=refusal)))
+    event = porch._refused(visit, error)
+    assert (event.kind, event.address, event.reason) == (kind, "::1", told)
+
+
+def test_what_never_began_tls_is_told_as_well() -> None:
+    """There is no channel then that could have found anything."""
+    visit: Any = SimpleNamespace(address="::1", attempt=SimpleNamespace(channel=None))
+    assert porch._refused(visit, TimeoutError()).reason == IN_TIME
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_an_address_is_known_while_who_came_from_there_is_listed(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, *, is_listed: bool
+) -> None:
+    """Whoever was taken off the list has no turn before others."""
+    monkeypatch.setattr(porch, "_tune", lambda _: None)  # a pair of sockets has no TCP
+    gate = Gate(mesh.node.files, mesh.listing(*([mesh.friend] if is_listed else [])))
+
+    async def main() -> bool:
+        one, other = socket.socketpair()
+        one.setblocking(False)
+        entry = Porch(gate, Limits(), lambda _: asyncio.Protocol(), lambda _: None)
+        entry._known.whose = lambda *_: mesh.friend.fingerprint  # type: ignore[method-assign]  # for this test
+        entry.arrived(one, "127.0.0.1")
+        (visit,) = entry.visits.values()
+        await entry.close()
+        other.close()
+        return visit.visitor.is_known
+
+    assert on_loop("asyncio", main) is is_listed
+
+
+def test_a_turn_that_has_not_come_is_waited_for(mesh: Mesh) -> None:
+    """Once, however many ask; nobody is let in before."""
+
+    async def main() -> list[str]:
+        entry = Porch(Gate(mesh.node.files, mesh.listing()), Limits(), lambda _: asyncio.Protocol(), lambda _: None)
+        turns: Any = SimpleNamespace(is_wanted=True, next=lambda _: 60.0)
+        entry._turns[False] = turns
+        entry._next_turn(False)
+        turns.next = None
+        entry._next_turn(False)
+        timers = list(entry._timers)
+        await entry.close()
+        return timers
+
+    assert on_loop("asyncio", main) == ["turn False"]
