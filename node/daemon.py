@@ -114,7 +114,7 @@ class Daemon:
         self._settling = asyncio.Lock()
         self._stood: dict[str, tuple[str, float]] = {}
         self._logged: dict[str, str] = {}
-        self._compared: dict[str, tuple[str | None, int]] = {}
+        self._compared: dict[str, tuple[str | None, str]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -250,7 +250,7 @@ class Daemon:
             "federation_url": self.federation_url,
             "connections": self.door.connections,
             "feed": position.number,
-            "digest": f"{position.digest:032x}",
+            "digest": position.digest,
             "conflicts": conflicts,
             "edits": self.edits.status(),
             "peers": [await self._with_notes(one) for one in peers],
@@ -291,7 +291,7 @@ class Daemon:
         position, held = self.store.position, exchange.last_held(who)
         return Facts(
             position.number,
-            f"{position.digest:032x}",
+            position.digest,
             peer.is_whole,
             None if held is None else Cursor.parse(held).number,
             refusals.here(who),

@@ -231,7 +231,7 @@ class Exchange:
         What waits from one that keeps the same is not kept there either, and nobody lacks it: it was superseded by what
         was itself superseded since. (What is superseded by something kept is not counted to begin with.)
         """
-        digest = f"{self._store.position.digest:032x}"
+        digest = self._store.position.digest
 
         def agrees(peer: str) -> bool:
             heard = self.refusals.last_heard(peer)

@@ -331,7 +331,7 @@ class Memories:
             "db_size_bytes": found.bytes,
             "unindexed": found.unindexed,
             "feed": position.number,
-            "digest": f"{position.digest:032x}",
+            "digest": position.digest,
         }
         return told if self.rights.scope is None else told | dict.fromkeys(OF_THE_WHOLE)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 
-from sync import feed
+from sync import digest, feed
 from sync.lives import Mint
 from sync.ports import Change, Kept, Ledger, Life, Position
 from sync.version import Key
@@ -20,7 +20,7 @@ class Batch:
         position = ledger.position()
         self._number = position.number
         self._head = position.head
-        self._digest = position.digest
+        self._total = position.total
         self._lives = list(ledger.lives())
         self._kept: dict[Key, tuple[Kept, ...]] = {}
         self._changed: dict[Key, int] = {}
@@ -87,8 +87,9 @@ class Batch:
         """Take the next number for a key's new state and return it."""
         before = self.kept(key)
         self._number += 1
-        self._head = feed.advanced(self._head, self._number, [one.version.tag for one in kept])
-        self._digest = feed.digest_change(self._digest, [one.version for one in before], [one.version for one in kept])
+        tags = [one.version.tag for one in kept]
+        self._head = feed.advanced(self._head, self._number, tags)
+        self._total = digest.changed(self._total, [one.version.tag for one in before], tags)
         self._kept[key] = kept
         self._changed.pop(key, None)  # so that the order of the changes is the order of their numbers
         self._changed[key] = self._number
@@ -111,4 +112,4 @@ class Batch:
         if come:
             waiting = self.ledger.waiting(self._changed)
             self.ledger.drop_waiting([one for one in waiting if one.version.tag in come])
-        self.ledger.advance(Position(self._number, self._head, self._digest))
+        self.ledger.advance(Position(self._number, self._head, self._total))

@@ -14,7 +14,6 @@ from typing import Self
 
 from sync.errors import RemoteError
 from sync.ports import Life, Position
-from sync.version import Version
 
 ZERO_HEAD = bytes(8)
 EMPTY = Position(0, ZERO_HEAD, 0)
@@ -98,12 +97,3 @@ def oldest_kept(number: int) -> int:
 def advanced(head: bytes, number: int, tags: Iterable[bytes]) -> bytes:
     """The feed's head after one more change: 8 bytes. `tags`: of all versions kept by it."""
     return hashlib.sha256(b"%b%b%b" % (head, number.to_bytes(8, "big"), b"".join(sorted(tags)))).digest()[:8]
-
-
-def digest_change(digest: int, gone: Iterable[Version], come: Iterable[Version]) -> int:
-    """The store's digest when these versions are dropped and those kept: a sum modulo 2^128, so order is no matter."""
-    for version in gone:
-        digest -= int.from_bytes(version.tag, "big")
-    for version in come:
-        digest += int.from_bytes(version.tag, "big")
-    return digest % 2**128

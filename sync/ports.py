@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
+from sync import digest
 from sync.version import Key, Version
 
 
@@ -33,8 +34,13 @@ class Position:
     """The last number taken; 0 for an empty store."""
     head: bytes
     """8 bytes: running hash over all changes up to `number`."""
-    digest: int
-    """Sum modulo 2**128 of the tags of all kept versions: equal on two nodes that keep the same."""
+    total: int
+    """Sum of the tags of all kept versions, as `sync.digest` makes it."""
+
+    @property
+    def digest(self) -> str:
+        """Equal on two nodes that keep the same: 32 hex digits."""
+        return digest.text(self.total)
 
 
 @dataclass(frozen=True, slots=True)

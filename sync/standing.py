@@ -39,9 +39,9 @@ class Standing(msgspec.Struct, frozen=True):
         return 0 < by.at - self.at < LONGEST_WAY
 
 
-def standing(feed: int, digest: int, whole: bool, refusing: Mapping[str, int], at: int) -> Standing:
+def standing(feed: int, digest: str, whole: bool, refusing: Mapping[str, int], at: int) -> Standing:
     """`digest`: as a position has it."""
-    return Standing(feed, f"{digest:032x}", whole, dict(refusing), at)
+    return Standing(feed, digest, whole, dict(refusing), at)
 
 
 def checked(told: Standing | None) -> Standing | None:

@@ -13,7 +13,7 @@ from node.store import rows
 from node.store.connection import Connection
 from node.store.locator import Locator, Run, id_key, links_beginning, rows_with
 from node.store.tail import Committed
-from sync import feed, givers
+from sync import digest, feed, givers
 from sync.ids import memory_id
 from sync.memory import Memory
 from sync.ports import Change, Giver, Kept, Life, PeerState, Position, Waiting
@@ -107,7 +107,9 @@ class SqlLedger:
         return self._state.position
 
     def advance(self, position: Position) -> None:
-        values = (position.number, position.head, position.digest.to_bytes(16, "big"))
+        # The sum is wide, and only that of the last commit is ever read.
+        self._execute("UPDATE head SET total = x'' WHERE number = ?", (self._state.position.number,))
+        values = (position.number, position.head, digest.stored(position.total))
         self._execute("INSERT INTO head VALUES(?, ?, ?)", values)
         if oldest := feed.oldest_kept(position.number):
             self._execute("DELETE FROM head WHERE number < ?", (oldest,))
@@ -323,8 +325,8 @@ class SqlLedger:
 
 
 def read_position(execute: Any) -> Position:
-    number, head, digest = execute("SELECT number, head, digest FROM head ORDER BY number DESC LIMIT 1").fetchone()
-    return Position(number, head, int.from_bytes(digest, "big"))
+    number, head, total = execute("SELECT number, head, total FROM head ORDER BY number DESC LIMIT 1").fetchone()
+    return Position(number, head, digest.loaded(total))
 
 
 def read_lives(execute: Any) -> tuple[Life, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from node.store.connection import Connection
 from node.store.errors import StoreTooNew, StoreTooOld
 from node.store.locator import id_key
+from sync import digest
 
 MIGRATIONS: Sequence[tuple[str, ...]] = (
     (
@@ -141,7 +142,27 @@ MIGRATIONS: Sequence[tuple[str, ...]] = (
         # links that others made.
         "CREATE INDEX IF NOT EXISTS memory_link_own ON memory(id, namespace) WHERE kind = 'l' AND giver IS NULL",
     ),
+    (
+        # The sum of what is kept is wide (sync/digest.py): only the last commit has one.
+        "ALTER TABLE head RENAME COLUMN digest TO total",
+        "UPDATE head SET total = x'' WHERE total != x''",
+        "UPDATE head SET total = (SELECT coalesce(tag_sum(tag), x'') FROM (SELECT tag FROM memory UNION ALL SELECT tag"
+        " FROM conflict)) WHERE number = (SELECT max(number) FROM head)",
+    ),
 )
+
+
+class _TagSum:
+    """An aggregate of SQL: the sum of what is kept, from its tags."""
+
+    def __init__(self) -> None:
+        self._total = 0
+
+    def step(self, tag: bytes) -> None:
+        self._total = digest.changed(self._total, (), (tag,))
+
+    def finalize(self) -> bytes:
+        return digest.stored(self._total)
 
 
 def version_of(connection: Connection, path: Path) -> int:
@@ -172,6 +193,7 @@ def migrate(connection: Connection, path: Path, migrations: Sequence[Sequence[st
     """Bring the store to the newest schema; returns its version. Raises StoreTooNew, StoreTooOld."""
     connection.execute("CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)")
     connection.create_function("id_key", 1, id_key, deterministic=True)
+    connection.create_aggregate("tag_sum", 1, _TagSum)
     version = int(connection.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()[0])
     if version > len(migrations):
         raise _too_new(path, version, len(migrations))

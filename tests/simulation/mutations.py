@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync import attest, context, feed, merge, receive, serve, settle, writes
+from sync import attest, context, digest, feed, merge, receive, serve, settle, writes
 from sync import dot as dots
 from sync.asked import Asked
 from sync.batch import Batch
@@ -352,8 +352,8 @@ def the_future_is_believed(patch: Patch) -> None:
 
 def the_digest_forgets_nothing(patch: Patch) -> None:
     """What is dropped stays in the store's digest."""
-    true = feed.digest_change
-    patch.setattr(feed, "digest_change", lambda digest, _gone, come: true(digest, (), come))
+    true = digest.changed
+    patch.setattr(digest, "changed", lambda total, _gone, come: true(total, (), come))
 
 
 def the_feed_sends_winners_only(patch: Patch) -> None:

@@ -216,6 +216,7 @@ def test_a_store_without_the_index_of_links_gets_it(keeper: Keeper) -> None:
         connection.execute("DROP INDEX memory_link")
         connection.execute("DROP TABLE key_secret")
         connection.execute("DROP TABLE agent_key")
+        connection.execute("ALTER TABLE head RENAME COLUMN total TO digest")
         connection.execute("DELETE FROM migration WHERE version > 2")
         assert migrate(connection, keeper.path, MIGRATIONS[:2]) == 2
     opened = Keeper(keeper.path, create=False)

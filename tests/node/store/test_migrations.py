@@ -11,6 +11,7 @@ from node.store import Store, making, schema
 from node.store.connection import Connection, DatabaseError, connect
 from node.store.errors import StoreError, StoreFull, StoreTooNew
 from node.store.schema import MIGRATIONS, migrate
+from sync import digest
 
 FIRST = ("CREATE TABLE one(x)", "INSERT INTO one VALUES('first')")
 SECOND = ("CREATE TABLE two(x)", "INSERT INTO one VALUES('second')", "UPDATE one SET x = x || '!'")
@@ -63,6 +64,7 @@ def test_without_a_transaction_half_a_migration_would_stay(connection: Connectio
 
         in_transaction = False
         create_function = connection.create_function
+        create_aggregate = connection.create_aggregate
 
         def execute(self, statement: str, values: Sequence[object] = ()) -> object:
             word = statement.split()[0]
@@ -112,6 +114,26 @@ def test_a_new_store_has_every_migration_recorded(keeper: Keeper) -> None:
     rows = keeper.rows("SELECT version, applied_at FROM migration")
     assert [version for version, _ in rows] == list(range(1, len(MIGRATIONS) + 1))
     assert all(at.endswith("Z") for _, at in rows)
+
+
+def test_a_store_whose_sum_was_as_wide_as_a_tag_gets_the_wide_one(keeper: Keeper) -> None:
+    """Of all that it keeps, what lost a merge too; and only the last commit has one."""
+    keeper.write("a", "b")
+    kept = [tag for (tag,) in keeper.rows("SELECT tag FROM memory")]
+    keeper.close()
+    with raw(keeper.path) as connection:
+        columns = "namespace, id, kind, at, title, giver, stamp, content, signature, tag, doc"
+        other = columns.replace("tag", "x'77777777777777777777777777777777'")
+        connection.execute(f"INSERT INTO conflict SELECT {other} FROM memory WHERE title = 'a'")
+        connection.execute("ALTER TABLE head RENAME COLUMN total TO digest")
+        connection.execute("UPDATE head SET digest = x'01010101010101010101010101010101'")
+        connection.execute("DELETE FROM migration WHERE version = (SELECT max(version) FROM migration)")
+    opened = Store.open(keeper.path, stores.PASSPHRASE)
+    assert opened.position.total == digest.changed(0, (), [*kept, b"w" * 16])
+    opened.close()
+    with raw(keeper.path) as connection:
+        sizes = [size for (size,) in connection.execute("SELECT length(total) FROM head ORDER BY number")]
+    assert sizes == [0] * (len(sizes) - 1) + [digest.WIDTH]
 
 
 def test_a_store_whose_making_failed_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
