@@ -9,20 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from node.store import rows
+from node.store import lookups, rows
 from node.store.connection import Connection
-from node.store.locator import Locator, Run, id_key, links_beginning, rows_with
+from node.store.locator import Locator, Run, id_key
 from node.store.tail import Committed
 from sync import digest, feed, givers
 from sync.ids import memory_id
 from sync.memory import Memory
 from sync.ports import Change, Giver, Kept, Life, PeerState, Position, Waiting
 from sync.record import load
-from sync.version import LINK_SEPARATOR, Key, Version
+from sync.version import Key, Version
 
 _NOWHERE = (None, 0)
-MOST_ALIASES = 64
-"""Memories with one title that a look-up by title reads: anybody who may write can make as many as it likes."""
 _WAITING = ", ".join(f"w.{column}" for column in rows.VERSION_COLUMNS.split(", "))
 
 
@@ -43,10 +41,10 @@ class SqlLedger:
         self._execute = connection.execute
         self.locator = Locator(connection)
         self._state = Committed(
-            read_position(self._execute), read_lives(self._execute), read_peers(self._execute),
-            read_certificates(self._execute),
+            lookups.position(self._execute), lookups.lives(self._execute), lookups.peers(self._execute),
+            lookups.certificates(self._execute),
         )  # fmt: skip
-        self._waiting_bytes = read_waiting_bytes(self._execute)
+        self._waiting_bytes = lookups.waiting_bytes(self._execute)
         self._any_aliased = self._exists("memory INDEXED BY memory_alias WHERE aliased = 1")
         # What was read in this task, and where its rows lie: (number, versions beside the winner).
         self._read: dict[Key, list[Kept]] = {}
@@ -117,7 +115,7 @@ class SqlLedger:
         self._state = replace(self._state, position=position, heads=heads)
 
     def head_at(self, number: int) -> bytes | None:
-        return head_at(self._execute, number)
+        return lookups.head_at(self._execute, number)
 
     # --- records
 
@@ -187,10 +185,10 @@ class SqlLedger:
         key = (namespace, memory_id(namespace, title, 0))
         winner = self.kept((key,)).get(key, ())[:1]
         found = [one for one in winner if one.version.kind == "m" and one.version.title == title]
-        return [*found, *aliased(self._execute, namespace, title)] if self._any_aliased else found
+        return [*found, *lookups.aliased(self._execute, namespace, title)] if self._any_aliased else found
 
     def links_from(self, source_id: str, namespace: str, most: int) -> Sequence[Key]:
-        return linked_from(self._execute, self.locator.run, source_id, namespace, most)
+        return lookups.linked_from(self._execute, self.locator.run, source_id, namespace, most)
 
     def own_after(self, at: str) -> Sequence[Key]:
         found = self._execute(
@@ -253,7 +251,7 @@ class SqlLedger:
         known = self._state.certificates
         if giver.peer not in known:
             self._execute("INSERT INTO certificate(peer) VALUES(?)", (giver.peer,))
-            self._state = replace(self._state, certificates={**known, **read_certificates(self._execute)})
+            self._state = replace(self._state, certificates={**known, **lookups.certificates(self._execute)})
         return givers.number_of(self._state.certificates[giver.peer], giver)
 
     def peer(self, peer: str) -> PeerState:
@@ -319,91 +317,6 @@ class SqlLedger:
         left = self._waiting_bytes.get(one.peer, 0) + times * len(one.version.doc)
         others = {peer: size for peer, size in self._waiting_bytes.items() if peer != one.peer}
         self._waiting_bytes = {**others, one.peer: left} if left else others
-
-
-# --- what reader and ledger both read
-
-
-def read_position(execute: Any) -> Position:
-    number, head, total = execute("SELECT number, head, total FROM head ORDER BY number DESC LIMIT 1").fetchone()
-    return Position(number, head, digest.loaded(total))
-
-
-def read_lives(execute: Any) -> tuple[Life, ...]:
-    found = execute("SELECT actor, began_after, secret, reason FROM life ORDER BY ordinal")
-    return tuple(Life(*row) for row in found)
-
-
-def read_peers(execute: Any) -> dict[str, PeerState]:
-    found = execute("SELECT peer, generation, held FROM peer")
-    return {peer: PeerState(peer, generation, rows.decode_held(held)) for peer, generation, held in found}
-
-
-def read_waiting_bytes(execute: Any) -> Mapping[str, int]:
-    """How many bytes of documents wait, by peer; read once, and then counted."""
-    return dict(execute("SELECT peer, sum(length(doc)) FROM waiting GROUP BY peer").fetchall())
-
-
-def head_at(execute: Any, number: int) -> bytes | None:
-    found = execute("SELECT head FROM head WHERE number = ?", (number,)).fetchone()
-    return None if found is None else bytes(found[0])
-
-
-def read_certificates(execute: Any) -> dict[str, int]:
-    return dict(execute("SELECT peer, number FROM certificate").fetchall())
-
-
-def find_giver(execute: Any, giver: Giver) -> int:
-    found = execute("SELECT number FROM certificate WHERE peer = ?", (giver.peer,)).fetchone()
-    return 0 if found is None else givers.number_of(int(found[0]), giver)
-
-
-def read_peer(execute: Any, peer: str) -> PeerState:
-    found = execute("SELECT generation, held FROM peer WHERE peer = ?", (peer,)).fetchone()
-    return PeerState(peer) if found is None else PeerState(peer, found[0], rows.decode_held(found[1]))
-
-
-def titled(execute: Any, run: Run, namespace: str, title: str) -> list[Kept]:
-    """The winners with this title: the one whose id the title gives, and those that the alias index knows."""
-    record_id = memory_id(namespace, title, 0)
-    condition, values = rows_with(run, record_id)
-    by_id = execute(
-        f"SELECT {rows.KEPT_COLUMNS} FROM memory WHERE {condition} AND id = ? AND namespace = ? AND kind = 'm'"
-        " AND title = ?",
-        (*values, record_id, namespace, title),
-    ).fetchall()
-    return [*(rows.kept(row) for row in by_id), *aliased(execute, namespace, title)]
-
-
-def aliased(execute: Any, namespace: str, title: str) -> list[Kept]:
-    """The winners with this title whose id is another than the one that the title gives: of very many, the latest."""
-    found = execute(
-        f"SELECT {rows.KEPT_COLUMNS} FROM memory INDEXED BY memory_alias"
-        f" WHERE title = ? AND namespace = ? AND aliased = 1 ORDER BY at DESC LIMIT {MOST_ALIASES}",
-        (title, namespace),
-    )
-    return [rows.kept(row) for row in found]
-
-
-def linked_from(execute: Any, run: Run, source_id: str, namespace: str, most: int) -> list[Key]:
-    """Keys of links of a namespace that begin at this id: the newest that were made here, then those of others."""
-    condition, values = links_beginning(run, source_id)
-    # An id may begin as another does, and a digest stand for two: the comparison of the text decides.
-    exact = (
-        "id >= ? AND id < ? AND namespace = ?",
-        source_id + LINK_SEPARATOR,
-        source_id + chr(ord(LINK_SEPARATOR) + 1),
-    )
-    newest = f"ORDER BY number DESC LIMIT {most:d}"
-    own = execute(
-        f"SELECT id FROM memory INDEXED BY memory_link_own WHERE kind = 'l' AND giver IS NULL AND {exact[0]} {newest}",
-        (*exact[1:], namespace),
-    ).fetchall()
-    others = execute(
-        f"SELECT id FROM memory WHERE {condition} AND {exact[0]} AND kind = 'l' AND giver IS NOT NULL {newest}",
-        (*values, *exact[1:], namespace),
-    ).fetchall()
-    return [(namespace, record_id) for (record_id,) in (*own, *others)]
 
 
 def _size(change: Change) -> int:

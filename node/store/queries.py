@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from node.store import ledger, linked, rows, scoping
+from node.store import linked, lookups, rows, scoping
 from node.store.connection import Connection
-from node.store.ledger import MOST_ALIASES
 from node.store.locator import Locator, Run, rows_beginning, rows_with
+from node.store.lookups import MOST_ALIASES
 from node.store.scoping import MEMORIES, within
 from node.store.search import Found, SearchFilter, TextSearch
 from node.store.textindex import place_of
@@ -161,7 +161,7 @@ class Queries:
 
     def by_title(self, namespace: str, title: str) -> list[Kept]:
         """The winners with this title; greatest rank first."""
-        found = ledger.titled(self._connection.execute, self._run, namespace, title)
+        found = lookups.titled(self._connection.execute, self._run, namespace, title)
         return sorted(found, key=lambda one: one.version.rank, reverse=True)
 
     def versions(self, key: Key) -> list[Kept]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from node.store import ledger
+from node.store import lookups
 from node.store.answer import Answer, OnLoop
 from node.store.connection import FAULTS, Connection, explained
 from node.store.errors import StoreError
@@ -45,19 +45,19 @@ class Reader(Queries):
         return self._execute(text, values)
 
     def lives(self) -> Sequence[Life]:
-        return ledger.read_lives(self._execute)
+        return lookups.lives(self._execute)
 
     def position(self) -> Position:
-        return ledger.read_position(self._execute)
+        return lookups.position(self._execute)
 
     def head_at(self, number: int) -> bytes | None:
-        return ledger.head_at(self._execute, number)
+        return lookups.head_at(self._execute, number)
 
     def peer(self, peer: str) -> PeerState:
-        return ledger.read_peer(self._execute, peer)
+        return lookups.peer(self._execute, peer)
 
     def find_giver(self, giver: Giver) -> int:
-        return ledger.find_giver(self._execute, giver)
+        return lookups.find_giver(self._execute, giver)
 
     def page(self, request: PageRequest) -> FeedPage:
         return cut_page(self._execute, self.position(), request)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from node.store import lookups
 from node.store.answer import Answer, Blocking, OnLoop
 from node.store.connection import FAULTS, Connection, explained, replaced
 from node.store.errors import StoreError
 from node.store.file import file_at
-from node.store.ledger import Snapshot, SqlLedger, read_position
+from node.store.ledger import Snapshot, SqlLedger
 from node.store.tail import Tail
 from node.store.textindex import SHARED_STEP, STEP, TextIndex
 from node.store.wal import WriteAheadLog
@@ -242,7 +243,7 @@ class Writer:
         """What the ledger has in memory is what the store says; asked where the connection is another than before."""
         if self._connection.openings == self._openings:
             return
-        if read_position(self._connection.execute) != self._ledger.state.position:
+        if lookups.position(self._connection.execute) != self._ledger.state.position:
             raise _StateLost(
                 "after an error of the disk the store is not as this node knew it.", "Restart the node; see its log."
             )

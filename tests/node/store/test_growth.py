@@ -7,7 +7,7 @@ import pytest
 import stores
 from stores import Keeper, foreign
 
-from node.store import ledger, queries
+from node.store import lookups, queries
 from node.store.ledger import SqlLedger
 from sync import feed, serve
 from sync.ports import Giver
@@ -88,13 +88,13 @@ def titled(keeper: Keeper) -> tuple[int, set[str]]:
 def test_of_very_many_with_one_title_the_latest_are_read(keeper: Keeper) -> None:
     """Whoever may write may give as many memories as it likes one title, under ids of its own."""
     count, texts = titled(keeper)
-    assert count == ledger.MOST_ALIASES == 64
+    assert count == lookups.MOST_ALIASES == 64
     assert texts == {f"text {number}" for number in range(36, 100)}
 
 
 def test_without_a_bound_a_store_would_read_all_of_them(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control."""
-    monkeypatch.setattr(ledger, "MOST_ALIASES", 1_000)
+    monkeypatch.setattr(lookups, "MOST_ALIASES", 1_000)
     assert titled(keeper)[0] == 100
 
 

@@ -10,7 +10,7 @@ import pytest
 import stores
 from stores import Keeper, faults, until
 
-from node.store import connection, ledger, writer
+from node.store import connection, lookups, writer
 from node.store.connection import Connection, DatabaseError, is_spoiling
 from node.store.errors import Damaged, StoreError, StoreFull, StoreReadOnly
 
@@ -190,11 +190,11 @@ def test_a_store_that_is_another_than_the_node_knows_is_not_written(
     cold: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a connection was opened anew, what is in memory is compared; the writer ends where they differ."""
-    ended, true = threading.Event(), ledger.read_position
+    ended, true = threading.Event(), lookups.position
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     cold.store.writer.on_end(ended.set)
     cold.store.writer._connection.undo(DatabaseError("disk I/O error"))
-    monkeypatch.setattr(writer, "read_position", lambda execute: replace(true(execute), number=10**6))
+    monkeypatch.setattr(lookups, "position", lambda execute: replace(true(execute), number=10**6))
     with pytest.raises(StoreError, match="Restart the node"):
         cold.write("one")
     assert ended.wait(stores.PATIENCE)

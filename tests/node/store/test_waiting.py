@@ -8,7 +8,7 @@ import stores
 from stores import Keeper, foreign
 
 from node.store import ledger as ledgers
-from node.store import queries
+from node.store import lookups, queries
 from node.store.ledger import SqlLedger
 from sync.batch import Batch
 from sync.ports import Kept
@@ -33,7 +33,7 @@ def late(keeper: Keeper, count: int, first: int = 0) -> list[Version]:
 
 def counted(keeper: Keeper) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """What the ledger says waits for each peer, and what lies in the table."""
-    return keeper.do(lambda opened: (opened._waiting_bytes, ledgers.read_waiting_bytes(opened._execute)))
+    return keeper.do(lambda opened: (opened._waiting_bytes, lookups.waiting_bytes(opened._execute)))
 
 
 def test_the_bytes_that_wait_are_those_in_the_table(keeper: Keeper) -> None:
