@@ -333,11 +333,20 @@ def _other_dot(on: Occasion) -> None:
 
 
 def _swap_agent(on: Occasion) -> None:
-    """The same version, said to be another agent's: it has the tag of the true one."""
+    """The same version, said to be another agent's."""
     version = on.chosen("mt")
     if version is not None:
         doc, made = _opened(version)
         made["agent"] = AGENT
+        _refusable(on, doc, version)
+
+
+def _swap_key(on: Occasion) -> None:
+    """The same version, said to be signed with another key: it has the tag of the true one."""
+    version = on.chosen("mt")
+    if version is not None and version.signature:
+        doc, made = _opened(version)
+        made["key"] = attest.base64url(pair(AGENT).key)
         _refusable(on, doc, version)
 
 
@@ -435,6 +444,7 @@ LIES: dict[str, Callable[[Occasion], None]] = {
     "deeper": _deeper,
     "other dot": _other_dot,
     "swap agent": _swap_agent,
+    "swap key": _swap_key,
     "transplant": _transplant,
     "malformed": _malformed,
     "impersonate": _impersonate,

@@ -203,6 +203,7 @@ TABLE: Mapping[str, tuple[str, Sequence[tuple[Callable[[Patch], None], Shape]]]]
             (breakages.never_back_to_where_it_came_from, RESTORED),
             (breakages.givers_without_life_and_generation, RESTORED),
             (breakages.givers_without_life_and_confirmation, RESTORED),
+            (mutations.siblings_are_not_sent_back, TIGHT),
         ),
     ),
     "waiting": (

@@ -371,6 +371,24 @@ def the_feed_sends_winners_only(patch: Patch) -> None:
     patch.setattr(SimStore, "page", page)
 
 
+def siblings_are_not_sent_back(patch: Patch) -> None:
+    """A version is left out for the certificate that it came from, beside others as well."""
+    true = SimStore.page
+
+    def page(self: Any, request: Any) -> Any:
+        everything = self._records
+        if request.skip_giver:
+            self._records = {
+                key: [one for one in kept if one.giver != request.skip_giver] for key, kept in everything.items()
+            }
+        try:
+            return true(self, request)
+        finally:
+            self._records = everything
+
+    patch.setattr(SimStore, "page", page)
+
+
 def what_a_page_has_no_room_for_counts_as_sent(patch: Patch) -> None:
     """A page that is cut by its bytes covers the feed as far as its number of keys would have reached."""
     true = SimStore.page
