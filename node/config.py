@@ -42,6 +42,14 @@ class ConfigError(Exception):
         super().__init__("\n".join(problems))
 
 
+class InvalidInput(ConfigError):
+    """What a command was given is not valid; nothing of the node is at fault, and nothing was changed."""
+
+
+class NotThere(ConfigError):
+    """What a command was to change, or to use, is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeerConfig:
     """One `[[peer]]`."""

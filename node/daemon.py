@@ -45,10 +45,10 @@ from node.store.lock import NODE
 from node.timekeeper import Timekeeper
 from node.tokens import load as load_tokens
 from sync.feed import Cursor
-from sync.keyring import Keyring, KeyringError
+from sync.keyring import Keyring
 from sync.ports import Position
 from sync.receive import Alarm
-from tls.allowlist import Allowlist, AllowlistError
+from tls.allowlist import Allowlist
 from tls.allowlist import load as load_allowlist
 from tls.contexts import TIME
 from tls.errors import TlsError
@@ -160,16 +160,12 @@ class Daemon:
     # --- what it begins with, and what `Edits` changes
 
     def _first_allowlist(self) -> Allowlist:
-        try:
-            return load_allowlist(self.home.allowlist(self.config))
-        except AllowlistError as error:
-            raise ConfigError([str(problem) for problem in error.problems]) from None
+        """Raises AllowlistError."""
+        return load_allowlist(self.home.allowlist(self.config))
 
     def _first_keyring(self) -> Keyring:
-        try:
-            found = keyfile.load(self.home.keyring(self.config))
-        except KeyringError as error:
-            raise ConfigError([str(problem) for problem in error.problems]) from None
+        """Raises KeyringError."""
+        found = keyfile.load(self.home.keyring(self.config))
         for warning in found.warnings:
             log.warning("keyring.doubtful", reason=warning)
         return found
@@ -349,7 +345,7 @@ class Daemon:
 async def running(
     home: Home, config: Config, passphrase: str, stop: asyncio.Event | None = None
 ) -> AsyncIterator[Daemon]:
-    """A node that serves. Raises ConfigError, StoreError or TlsError where it cannot.
+    """A node that serves. Raises ConfigError, KeyringError, StoreError or TlsError where it cannot.
 
     `stop`: ends the wait for a store that another process has; then Stopped is raised.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from node import editing as edits
 from node import keyfile
-from node.config import Config, ConfigError
+from node.config import Config, InvalidInput, NotThere
 from node.editing import editing
 from node.home import Home
 from sync import keyline, keyring
@@ -57,7 +57,7 @@ class Enrolment:
     def revoke(self, who: bytes | str, at: str) -> Sequence[bytes]:
         """Revoke a key, or all keys of an agent that are not revoked since earlier, from a canonical time on.
 
-        Raises ConfigError where there is none.
+        Raises NotThere where there is none.
         """
         with editing(self.folder):
             found = self.read()
@@ -68,7 +68,7 @@ class Enrolment:
                 entries = [one for one in found.of(who) if one.revoked is None or one.revoked > at]
             if not entries:
                 name = key_text(who) if isinstance(who, bytes) else f"a key of {who} in force"
-                raise ConfigError([f"{self.path}: no line of {name}; `ai-memory keyring list` shows all"])
+                raise NotThere([f"{self.path}: no line of {name}; `ai-memory keyring list` shows all"])
             text = after = self._text()
             for entry in entries:
                 after = keyring.revoke(after, entry.key, at)
@@ -99,10 +99,10 @@ class Enrolment:
 
 
 def entry_of(line: str) -> Entry:
-    """What a line for a keyring says. Raises ConfigError."""
+    """What a line for a keyring says. Raises InvalidInput."""
     # A newline in it would end the line in the file, and begin another that nobody has looked at.
     found = keyline.read(line.strip(), "the line", 1) if len(line.strip().splitlines()) == 1 else None
     if isinstance(found, Entry):
         return found
     wanted = "one line, ed25519:<43 characters>  <agent id>  # label"
-    raise ConfigError([str(found) if isinstance(found, Problem) else f"found no key, expected {wanted}"])
+    raise InvalidInput([str(found) if isinstance(found, Problem) else f"found no key, expected {wanted}"])

@@ -20,17 +20,19 @@ def read(path: Path) -> str:
     try:
         return read_own(path).decode("utf-8")
     except SharedFileError as error:
-        raise KeyringError(
-            [Problem(str(path), 1, 1, f"mode {error.fault}", f"{error.expected}; {error.advice}")]
-        ) from None
+        raise _unusable(path, f"mode {error.fault}", f"{error.expected}; {error.advice}") from None
     except OSError as error:
-        reason, then = (error.strerror or "an error").lower(), advice(error, path)
-        raise KeyringError(
-            [Problem(str(path), 1, 1, reason, f"a readable file{f'; {then}' if then else ''}")]
-        ) from None
+        do = advice(error, path) or "look what lies there"
+        if isinstance(error, FileNotFoundError):
+            do = "put it back from a backup, or name another"
+        raise _unusable(path, (error.strerror or "an error").lower(), f"a readable file; {do}") from None
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
         line = before.count(b"\n") + 1
         column = len(before.rpartition(b"\n")[2].decode("utf-8").removeprefix(_BOM)) + 1
         found = f"the byte 0x{error.object[error.start]:02x}"
         raise KeyringError([Problem(str(path), line, column, found, "text in UTF-8")]) from None
+
+
+def _unusable(path: Path, found: str, expected: str) -> KeyringError:
+    return KeyringError([Problem(str(path), 1, 1, found, expected)], is_whole=True)

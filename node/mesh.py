@@ -18,7 +18,7 @@ import msgspec
 from node import config as configuration
 from node import editing as edits
 from node import setup
-from node.config import ConfigError, PeerConfig, url_fault
+from node.config import ConfigError, InvalidInput, PeerConfig, url_fault
 from node.editing import editing
 from node.files import write_kept, write_private
 from node.home import Home, read_private
@@ -66,7 +66,7 @@ def make(folder: Path, members: Sequence[Member], renew: Collection[str] = ()) -
     """
     faults = list(_faults(members, renew))
     if faults:
-        raise ConfigError(faults)
+        raise InvalidInput(faults)
     (folder / CA).mkdir(mode=0o700, parents=True, exist_ok=True)
     with editing(folder / CA):
         return _make_all(folder, members, renew)

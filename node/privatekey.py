@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from node.config import ConfigError
+from node.config import ConfigError, InvalidInput
 from node.files import write_new
 from sync import ed25519
 from sync.attest import KeyPair
@@ -26,9 +26,9 @@ MAX_BYTES = 16_384
 
 
 def checked_agent(agent: str) -> str:
-    """An agent's id as it is. Raises ConfigError for what is none. (No file is ever named after one.)"""
+    """An agent's id as it is. Raises InvalidInput for what is none. (No file is ever named after one.)"""
     if fault := agent_fault(agent):
-        raise ConfigError([fault])
+        raise InvalidInput([fault])
     return agent
 
 
@@ -56,13 +56,13 @@ def read(path: Path, agent: str, passphrase: str | None) -> KeyPair:
         raise ConfigError([f"{path}: the key in it is {found}, {expected} expected as --passphrase-file"]) from None
     except (ValueError, UnsupportedAlgorithm):
         why = "no private key in it that this passphrase opens" if passphrase is not None else "no private key in it"
-        raise ConfigError([f"{path}: {why}, PKCS#8 in PEM expected"]) from None
+        raise InvalidInput([f"{path}: {why}, PKCS#8 in PEM expected"]) from None
     if not isinstance(key, Ed25519PrivateKey):
         found = type(key).__name__.lstrip("_").removesuffix("PrivateKey")
-        raise ConfigError([f"{path}: a private key of the type {found}, Ed25519 expected"])
+        raise InvalidInput([f"{path}: a private key of the type {found}, Ed25519 expected"])
     pair = KeyPair.of(agent, key.private_bytes_raw())
     if fault := ed25519.key_fault(pair.key):
-        raise ConfigError([f"{path}: its public half is {fault}; make a new key"])
+        raise InvalidInput([f"{path}: its public half is {fault}; make a new key"])
     return pair
 
 
@@ -82,7 +82,7 @@ def _private_bytes(path: Path) -> bytes:
     finally:
         os.close(descriptor)
     if len(data) > MAX_BYTES:
-        raise ConfigError([f"{path}: more than {MAX_BYTES} bytes, one private key in PEM expected"])
+        raise InvalidInput([f"{path}: more than {MAX_BYTES} bytes, one private key in PEM expected"])
     return data
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from node import config as configuration
 from node import editing as edits
 from node import pair, passphrase, peerfile
-from node.config import Config, ConfigError, PeerConfig
+from node.config import Config, ConfigError, InvalidInput, NotThere, PeerConfig
 from node.editing import editing
 from node.files import write_kept, write_private
 from node.home import API_KEY, Home, read_private
@@ -37,10 +37,6 @@ ALLOWLIST_INTRODUCTION = """\
 # The node notices an edit of this file by itself. A line that is taken out closes that peer's connections within a
 # second; a line that is wrong changes nothing, and the log says which. An empty list lets nobody in.
 """
-
-
-class NoSuchPeer(ConfigError):
-    """No peer of that name is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ def init(
     _refuse_second(home)
     faults = [fault for fault in (name_fault(name), *map(host_fault, hosts)) if fault]
     if faults:
-        raise ConfigError(faults)
+        raise InvalidInput(faults)
     config = configuration.parse(default_config(name), str(home.config), environment)
     ca_cert, listing = home.path / pair.CA, home.path / "allowlist"
     ours = ca_cert.exists() and home.ca_key.exists()  # of an `init` that was interrupted, or of a node taken down
@@ -306,18 +302,18 @@ def _refuse_self(home: Home, config: Config, peer: PeerConfig) -> None:
     own = home.identity(config).cert
     if own.exists() and Fingerprint.of_pem(_bytes(own)) == peer.fingerprint:
         told = f"peer {peer.name}: {peer.fingerprint.text} is this node's own certificate"
-        raise ConfigError([f"{told}; the other node's is expected, as `ai-memory fingerprint` prints it there"])
+        raise InvalidInput([f"{told}; the other node's is expected, as `ai-memory fingerprint` prints it there"])
 
 
 def remove_peer(home: Home, name: str) -> PeerConfig:
-    """Take a peer out of the configuration and the allowlist. Its CA stays. Raises ConfigError, NoSuchPeer."""
+    """Take a peer out of the configuration and the allowlist. Its CA stays. Raises ConfigError, NotThere."""
     configuration.load(home.config)
     with editing(home.path):
         config = configuration.load(home.config)
         peer = next((one for one in config.peers if one.name == name), None)
         if peer is None:
             known = ", ".join(one.name for one in config.peers) or "none"
-            raise NoSuchPeer([f"there is no peer {name!r}; known are: {known}"])
+            raise NotThere([f"there is no peer {name!r}; known are: {known}"])
         kept = [one for one in config.peers if one != peer]
         text = _checked(peerfile.without_peer(_text(home.config), name), kept, home.config)
         path = home.allowlist(config)
@@ -370,22 +366,23 @@ def _merged(bundle: Path, added: Path) -> bytes:
     """The bundle with the certificates of another file, each once."""
     have = _bytes(bundle)
     known = {one.public_bytes(Encoding.DER) for one in _certificates(bundle, have)}
-    fresh = {one.public_bytes(Encoding.DER): one for one in _certificates(added, _bytes(added))}
+    fresh = {one.public_bytes(Encoding.DER): one for one in _certificates(added, _bytes(added), InvalidInput)}
     new = [one for der, one in fresh.items() if der not in known]
     if not new:
         return have
     for one in new:
         constraints = [e.value for e in one.extensions if isinstance(e.value, x509.BasicConstraints)]
         if not constraints or not constraints[0].ca:
-            raise ConfigError([f"{added}: a certificate of a node, the certificate of its CA expected (its ca.pem)"])
+            raise InvalidInput([f"{added}: a certificate of a node, the certificate of its CA expected (its ca.pem)"])
     return have.rstrip() + b"\n" + b"".join(one.public_bytes(Encoding.PEM) for one in new)
 
 
-def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+def _certificates(path: Path, pem: bytes, error: type[ConfigError] = ConfigError) -> list[x509.Certificate]:
+    """Raises `error` where there is none."""
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
-        raise ConfigError([f"{path}: no certificate in it, a CA's PEM file expected"]) from None
+        raise error([f"{path}: no certificate in it, a CA's PEM file expected"]) from None
 
 
 def _bytes(path: Path) -> bytes:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from node.config import ConfigError
+from node.config import ConfigError, InvalidInput
 from node.files import write_private
 from node.home import read_private
 from node.rights import Rights
 from node.settings import globs_fault
 from sync import moment
+from sync.errors import RemoteError
 from sync.memory import agent_fault
 from sync.scope import Globs
 from tls.secretfile import MAX_BYTES
@@ -91,7 +92,7 @@ def add(path: Path, agent: str, read: Sequence[str], write: Sequence[str], now: 
     """
     faults = [fault for fault in (agent_fault(agent), globs_fault([*read, *write])) if fault]
     if faults:
-        raise ConfigError(faults)
+        raise InvalidInput(faults)
     if not read and not write:
         read = write = ("**",)
     text = PREFIX + secrets.token_urlsafe(32)
@@ -107,7 +108,7 @@ def add(path: Path, agent: str, read: Sequence[str], write: Sequence[str], now: 
 def revoke(path: Path, name: str) -> tuple[Token, ...]:
     """Take away one token, named by 4 or more digits of its id, or all of an agent. Returns what was taken away.
 
-    Raises ConfigError where the digits fit several.
+    Raises RemoteError `ambiguous_id` where the digits fit several, ConfigError.
     """
     with _editing(path):
         before = load(path)
@@ -115,7 +116,7 @@ def revoke(path: Path, name: str) -> tuple[Token, ...]:
         if not gone and len(name) >= MIN_PREFIX:
             gone = [one for one in before if one.id.startswith(name)]
         if len(gone) > 1 and gone[0].agent != name:
-            raise ConfigError([f"{name!r} begins the ids of {len(gone)} tokens; give more of it"])
+            raise RemoteError("ambiguous_id", f"{name!r} begins the ids of {len(gone)} tokens; give more of it")
         if gone:
             _write(path, [one for one in before if one not in gone])
     return tuple(gone)

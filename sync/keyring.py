@@ -29,9 +29,16 @@ class KeyringError(SyncError):
 
     next_step = "Correct the line, or put a # before it."
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: Sequence[Problem], *, is_whole: bool = False) -> None:
+        """`is_whole`: it is about the file, not about a line of it; then each problem says what to do."""
+        self.problems, self.is_whole = tuple(problems), is_whole
         super().__init__("\n".join(map(str, problems)))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The problems, each a line of its own; the last says what to do."""
+        *others, last = map(str, self.problems)
+        return *others, last if self.is_whole else f"{last}. {self.next_step}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import click
 from node import identities, privatekey
 from node.cli.backend import HttpBackend, backend, node_or_store, secret_of
 from node.cli.context import Invocation, command
-from node.config import ConfigError
+from node.config import InvalidInput
 from node.enrolment import Enrolment, entry_of
 from node.passphrase import from_file
 from node.privatekey import checked_agent
@@ -150,7 +150,7 @@ def enroll(invocation: Invocation, line: str, agent: str | None, label: str) -> 
         raise click.UsageError("--label goes with KEY and AGENT; a line has its own")
     entry = entry_of(line) if agent is None else Entry(_key(line), checked_agent(agent), label=label)
     if entry.revoked is not None:
-        raise click.UsageError("the line says that the key is revoked: there is nothing to enroll")
+        raise InvalidInput(["the line says that the key is revoked: there is nothing to enroll"])
     ring = _enrolment(invocation)
     changed = ring.enroll(entry)
     told = {"key": key_text(entry.key), "agent": entry.agent, "keyring": str(ring.path), "changed": changed}
@@ -168,7 +168,7 @@ def revoke(invocation: Invocation, who: str, at: str | None) -> None:
     """
     since = moment.canonical(at) if at is not None else moment.text(Timekeeper().now())
     if since is None:
-        raise click.UsageError(f"--at: {at!r}, an RFC 3339 time such as 2026-01-31T12:00:00Z expected")
+        raise InvalidInput([f"--at: {at!r}, an RFC 3339 time such as 2026-01-31T12:00:00Z expected"])
     ring = _enrolment(invocation)
     revoked = ring.revoke(_key(who) if who.startswith(PREFIX) else checked_agent(who), since)
     told = {"revoked": [key_text(key) for key in revoked], "at": since, "keyring": str(ring.path)}
@@ -203,7 +203,7 @@ def _key(text: str) -> bytes:
     try:
         return parse_key(text)
     except ValueError as error:
-        raise ConfigError([str(error)]) from None
+        raise InvalidInput([str(error)]) from None
 
 
 def _with_keys(invocation: Invocation, task: Callable[[Execute, Keys], T], *, tell: bool = True) -> T:

@@ -6,10 +6,9 @@ import click
 
 from node import keyfile
 from node.cli.context import Invocation, command
-from node.cli.output import NO, CommandError
 from node.plain import field
 from sync.attest import base64url
-from sync.keyring import Entry, Keyring, KeyringError, key_text
+from sync.keyring import Entry, Keyring, key_text
 
 
 @click.group()
@@ -43,10 +42,7 @@ def listed(invocation: Invocation, agent: str | None) -> None:
 
 def _loaded(invocation: Invocation, file: Path | None) -> tuple[Path, Keyring]:
     path = file or invocation.home.keyring(invocation.config())
-    try:
-        return path, keyfile.load(path, must_exist=file is not None)
-    except KeyringError as error:
-        raise CommandError(NO, "keyring", *map(str, error.problems)) from None
+    return path, keyfile.load(path, must_exist=file is not None)
 
 
 def _told(one: Entry) -> dict[str, object]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from node import plain
-from node.config import ConfigError
-from node.store.errors import StoreError, StoreLocked
+from node.config import ConfigError, InvalidInput, NotThere
+from node.store.errors import NotABackup, StoreError, StoreLocked, WrongFile
 from sync.errors import RemoteError
 from sync.keyring import KeyringError
 from tls.allowlist import AllowlistError
@@ -18,8 +18,8 @@ from tls.ownership import advice
 
 EXIT_CODES = {
     0: "done",
-    1: "the answer is no: not found, an alarm, a broken allowlist, not all imported or verified",
-    2: "wrong usage or configuration",
+    1: "the answer is no: not found, an alarm, a broken allowlist or keyring, not all imported or verified",
+    2: "wrong usage or configuration, or a file that cannot be read or written",
     3: "the node cannot be reached, or its store is in use",
     4: "the store cannot be opened, or cannot be used any more",
     5: "refused: the input is not valid",
@@ -132,18 +132,26 @@ def translated(error: Exception) -> CommandError | None:
     match error:
         case CommandError():
             return error
+        case InvalidInput():
+            return CommandError(REFUSED, "invalid", *error.problems)
+        case NotThere():
+            return CommandError(NO, "not_found", *error.problems)
         case ConfigError():
             return CommandError(USAGE, "config", *error.problems)
         case StoreLocked():
             return CommandError(UNREACHABLE, "store_locked", str(error))
+        case WrongFile():
+            return CommandError(USAGE, "file", str(error))
+        case NotABackup():
+            return CommandError(REFUSED, "not_a_backup", str(error))
         case StoreError():
             return CommandError(STORE, "store", str(error))
         case AllowlistError():
-            return CommandError(USAGE, "tls", *error.lines)
+            return CommandError(NO, "allowlist", *error.lines)
         case TlsError():
             return CommandError(USAGE, "tls", str(error))
         case KeyringError():
-            return CommandError(USAGE, "keyring", *map(str, error.problems))
+            return CommandError(NO, "keyring", *error.lines)
         case RemoteError():
             exit_code = NO if error.code in _ANSWERS else REFUSED
             return CommandError(exit_code, error.code, str(error))

@@ -7,13 +7,12 @@ import click
 
 from node import setup
 from node.cli.context import Invocation, command
-from node.cli.output import NO, USAGE, CommandError
-from node.config import Config, ConfigError, PeerConfig, url_fault
+from node.cli.output import NO, REFUSED, CommandError
+from node.config import Config, InvalidInput, PeerConfig, url_fault
 from node.plain import field
 from node.settings import globs_fault, name_fault
-from node.setup import NoSuchPeer
 from tls import allowlist as lists
-from tls.allowlist import Allowlist, AllowlistError
+from tls.allowlist import Allowlist
 from tls.fingerprint import Fingerprint
 
 
@@ -41,10 +40,7 @@ def check(invocation: Invocation, file: Path | None) -> None:
     """
     config = invocation.config() if file is None or invocation.home.config.exists() else None
     path = file or invocation.home.allowlist(invocation.config())
-    try:
-        found = lists.load(path)
-    except AllowlistError as error:
-        raise CommandError(NO, "allowlist", *map(str, error.problems)) from None
+    found = lists.load(path)
     missing, extra = _against_peers(found, config) if config is not None else ([], [])
     told = {
         "file": str(path), "entries": len(found), "warnings": list(found.warnings), "unlisted_peers": missing,
@@ -142,7 +138,7 @@ def add_peer(
     checked = (name_fault(name), url_fault(url) if url else None, globs_fault([*read, *write]))
     faults = [fault for fault in checked if fault]
     if faults:
-        raise ConfigError(faults)
+        raise InvalidInput(faults)
     scopes = (read or ("**",), write or ("**",))
     one = PeerConfig(name, url, _parsed(fingerprint)[0], direction, *scopes, legacy, api_key_file, allow_unsigned)
     is_running = invocation.home.running() is not None  # asked first: where that is refused, nothing is changed
@@ -174,10 +170,7 @@ def list_peers(invocation: Invocation) -> None:
 @command
 def remove_peer(invocation: Invocation, name: str) -> None:
     """Remove a peer and its line in the allowlist."""
-    try:
-        gone = setup.remove_peer(invocation.home, name)
-    except NoSuchPeer as error:
-        raise CommandError(NO, "not_found", str(error)) from None
+    gone = setup.remove_peer(invocation.home, name)
     invocation.show({"removed": name, "fingerprint": gone.fingerprint.text}, f"{name} is no peer any more")
 
 
@@ -213,7 +206,7 @@ def _parsed(text: str) -> tuple[Fingerprint, str]:
     try:
         return Fingerprint.of_line(text)
     except ValueError as error:
-        raise CommandError(USAGE, "fingerprint", str(error)) from None
+        raise CommandError(REFUSED, "fingerprint", str(error)) from None
 
 
 COMMANDS = (fingerprint, allowlist, peer)

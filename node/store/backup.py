@@ -1,17 +1,20 @@
 """Backups: whole, consistent, and as encrypted as the store, under the same passphrase."""
 
+import errno
 import os
 from pathlib import Path
 
 from node.files import publish, refuse_existing, sync_file, workshop
 from node.store import lock, restore
-from node.store.connection import FAULTS, Connection, connect, explained
-from node.store.errors import StoreError, StoreReadOnly, StoreReplaced
+from node.store.connection import FAULTS, Connection, connect, explained, fault_of
+from node.store.errors import StoreReplaced, WrongFile
 from node.store.file import SUFFIXES as SIDES
 from node.store.file import beside
 from node.store.key import derive, salt_of
 from node.store.making import require
 from tls.ownership import advice
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def back_up(path: Path, passphrase: str, target: Path) -> int:
@@ -21,10 +24,10 @@ def back_up(path: Path, passphrase: str, target: Path) -> int:
     node that runs on the store goes on meanwhile, writes included. The copy gets its name once all of it is on disk.
     Raises StoreError.
     """
+    _require_text(target)
+    restore.settle(path)
+    require(path)
     try:
-        _require_text(target)
-        restore.settle(path)
-        require(path)
         _refuse(path, target)
         with workshop(target) as folder:
             scratch = folder / "backup.db"
@@ -35,23 +38,40 @@ def back_up(path: Path, passphrase: str, target: Path) -> int:
             publish(scratch, target)
             return size
     except FileExistsError:
-        raise StoreError(f"{target} exists already.", "Name a new file: a backup never overwrites.") from None
+        raise WrongFile(f"{target} exists already.", "Name a new file: a backup never overwrites.") from None
     except OSError as error:
-        do = advice(error, target) or "Name a file in a folder that exists and can be written"
-        raise StoreReadOnly(f"{target} cannot be written: {error.strerror}.", f"{do[0].upper()}{do[1:]}.") from None
+        raise _unwritten(target, error) from None
+
+
+def _unwritten(target: Path, error: OSError) -> WrongFile:
+    """What to do about the place of a backup. Which error the disk has by now says more than the one of the moment."""
+    if error.errno in _FULL:
+        return WrongFile(
+            f"no space is left for {target}; nothing is there.",
+            f"Free as much as the store has on the disk of {target.parent}, or name a file on another disk.",
+        )
+    if error.errno == errno.EROFS:
+        return WrongFile(
+            f"{target} cannot be written: the disk of {target.parent} is mounted read-only.",
+            "Name a file on a disk that can be written, or mount that one so.",
+        )
+    do = advice(error, target) or "name a file in a folder that exists and can be written"
+    why = (error.strerror or "an error").lower()
+    return WrongFile(f"{target} cannot be written: {why}.", f"{do[0].upper()}{do[1:]}.")
 
 
 def _require_text(target: Path) -> None:
-    """Raises StoreError for a path that SQLite cannot be told: it takes UTF-8 alone, a file system takes any bytes."""
+    """Raises WrongFile for a path that SQLite cannot be told: it takes UTF-8 alone, a file system takes any bytes."""
     try:
         str(target).encode()
     except UnicodeEncodeError:
-        raise StoreError(
+        raise WrongFile(
             f"{str(target)!a} is not UTF-8 text.", "Name a file whose whole path is UTF-8, and move it afterwards."
         ) from None
 
 
 def _copy(path: Path, passphrase: str, scratch: Path) -> None:
+    """Raises StoreError of the store, OSError of the place of the backup."""
     try:
         reading = _opened(path, passphrase)
         try:
@@ -59,7 +79,10 @@ def _copy(path: Path, passphrase: str, scratch: Path) -> None:
         finally:
             reading.close()
     except FAULTS as error:
-        raise explained(error, scratch.parent.parent) from None
+        place = scratch.parent.parent
+        if (number := fault_of(error, scratch)) is not None:
+            raise OSError(number, os.strerror(number), str(place)) from None
+        raise explained(error, path) from None
 
 
 def _opened(path: Path, passphrase: str) -> Connection:
@@ -74,15 +97,15 @@ def _opened(path: Path, passphrase: str) -> Connection:
 
 
 def _refuse(path: Path, target: Path) -> None:
-    """Raises StoreError, or FileExistsError, for a target that something is at, or that belongs to a store."""
+    """Raises WrongFile, or FileExistsError, for a target that something is at, or that belongs to a store."""
     refuse_existing(target)
     real, place = Path(os.path.realpath(path)), Path(os.path.realpath(target.parent)) / target.name
     own = {beside(real, side) for side in SIDES} | {restore.ready(real), lock.path_of(real), lock.path_of(path)}
     if place in own:
-        raise StoreError(f"{target} is a file of the running store.", "Name a file of another name.")
+        raise WrongFile(f"{target} is a file of the running store.", "Name a file of another name.")
     for side in SIDES:
         if os.path.lexists(beside(target, side)):
-            raise StoreError(
+            raise WrongFile(
                 f"{beside(target, side)} lies there already: it would be taken for a part of the backup.",
                 "Name another file, or move it away.",
             )

@@ -1,5 +1,6 @@
 """The one place that opens a connection to a store. Every setting is checked after it was made."""
 
+import errno
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from node.store.errors import (
     StoreReplaced,
     WrongPassphrase,
 )
-from node.store.file import StoreFile, beside, file_at, free_bytes, is_in_use, size_of
+from node.store.file import StoreFile, beside, file_at, free_bytes, is_in_use, is_read_only, size_of
 from node.store.key import PLAIN_HEADER, Key
 
 DatabaseError = sqlcipher.DatabaseError
@@ -269,6 +270,21 @@ def opening(error: BaseException, path: Path) -> StoreError:
             "Check where the passphrase comes from; if it is certainly right, the first page of the file is damaged.",
         )
     return explained(error, path)
+
+
+def fault_of(error: BaseException, written: Path) -> int | None:
+    """What is wrong with the place of a file that a statement writes beside the store, as `errno` has it.
+
+    None where it is the store that is in trouble.
+    """
+    name, text = name_of(error), str(error)
+    is_failing = name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
+    if name.startswith("SQLITE_FULL") or "disk is full" in text or (is_failing and free_bytes(written) == 0):
+        return errno.ENOSPC
+    is_refused = name.startswith("SQLITE_READONLY") or "readonly" in text
+    if (is_failing or is_refused) and is_read_only(written):
+        return errno.EROFS
+    return errno.EACCES if is_refused else None
 
 
 def explained(error: BaseException, path: Path) -> StoreError:

@@ -57,6 +57,18 @@ class StoreReplaced(StoreError):
     """The file was removed, or exchanged for another, while it was open; nothing was written."""
 
 
+class WrongFile(StoreError):
+    """A file that a command was given cannot be read or written; the store itself is as it was."""
+
+
+class NotABackup(StoreError):
+    """What was to be put in the place of the store cannot be: `cause` is what is wrong with it."""
+
+    def __init__(self, cause: StoreError, message: str, next_step: str) -> None:
+        super().__init__(message, next_step)
+        self.cause = cause
+
+
 class StoreReadOnly(StoreError):
     """The store cannot be written; nothing was."""
 

@@ -14,11 +14,12 @@ from node.disk import flush_folder
 from node.files import publish, sync_file
 from node.store import lock
 from node.store.connection import FAULTS, Connection, connect, explained
-from node.store.errors import Damaged, StoreError, StoreReadOnly
+from node.store.errors import Damaged, NotABackup, StoreError, StoreFull, StoreReadOnly, WrongFile
 from node.store.file import SUFFIXES as SIDES
 from node.store.file import beside
 from node.store.key import derive, salt_of
 from node.store.making import JOURNAL, LOG
+from tls.ownership import advice
 
 
 def ready(path: Path) -> Path:
@@ -41,6 +42,13 @@ def copied(source: Path, passphrase: str, path: Path, folder: Path) -> Path:
                 shutil.copyfile(beside(source, side), beside(fresh, side))
                 beside(fresh, side).chmod(0o600)
         _check(fresh, passphrase)
+    except OSError as error:
+        if error.filename not in (str(source), str(beside(source, LOG))):
+            raise
+        why, do = (error.strerror or "an error").lower(), advice(error, source) or "name another backup"
+        raise WrongFile(
+            f"{error.filename} cannot be read: {why}.", f"Nothing was changed. {do[0].upper()}{do[1:]}."
+        ) from None
     except FAULTS as error:
         raise _named(explained(error, fresh), fresh, source) from None
     except StoreError as error:
@@ -112,13 +120,14 @@ def _stamp(new: Path) -> str:
 
 def _refuse(source: Path, path: Path) -> None:
     if source.exists() and not source.is_file():
-        raise StoreError(f"{source} is not a file.", "Name a backup that `ai-memory backup` wrote.")
+        raise WrongFile(f"{source} is not a file.", "Name a backup that `ai-memory backup` wrote.")
     if not source.exists():
-        raise StoreError(f"{source}: there is no such file.", "Name a backup that `ai-memory backup` wrote.")
+        raise WrongFile(f"{source}: there is no such file.", "Name a backup that `ai-memory backup` wrote.")
     if path.exists() and path.samefile(source):
-        raise StoreError(f"{source} is the store itself.", "Name a backup; this one is in its place already.")
+        raise WrongFile(f"{source} is the store itself.", "Name a backup; this one is in its place already.")
     if beside(source, JOURNAL).exists():
-        raise StoreError(f"{beside(source, JOURNAL)}: {source.name} was never finished.", "Name another backup.")
+        unfinished = f"{beside(source, JOURNAL)}: {source.name} was never finished."
+        raise _named(StoreError(unfinished, ""), source, source)
 
 
 def _check(fresh: Path, passphrase: str) -> None:
@@ -142,6 +151,8 @@ def _is_ours(connection: Connection) -> bool:
 
 
 def _named(error: StoreError, fresh: Path, source: Path) -> StoreError:
-    """The same error, about the backup that the operator named and not about our copy of it."""
+    """The error about the backup that the operator named, and not about our copy of it."""
     text = str(error).removesuffix(error.next_step).strip().replace(str(fresh), str(source))
-    return type(error)(text, "Nothing was changed. Name another backup, or look where its passphrase comes from.")
+    if isinstance(error, StoreFull | StoreReadOnly | WrongFile):  # the place of the copy, not what is in it
+        return type(error)(text, f"Nothing was changed. {error.next_step}")
+    return NotABackup(error, text, "Nothing was changed. Name another backup, or look where its passphrase comes from.")

@@ -13,7 +13,6 @@ from lines import Caller
 from nodes import BRISK, LIFE, QUIET, Place, events, eventually, federation, has, pair, peer, push, serving, titles
 from stamps import stamp
 
-from node.config import ConfigError
 from node.daemon import Daemon
 from node.links import Links
 from node.refusals import Refusals
@@ -21,7 +20,7 @@ from sync import keyring, moment
 from sync.attest import Author, Unsigned
 from sync.draft import Fields, new_memory
 from sync.ids import memory_id
-from sync.keyring import key_text
+from sync.keyring import KeyringError, key_text
 from sync.policy import Policy
 from sync.record import memory_version
 
@@ -152,7 +151,7 @@ async def test_a_node_does_not_start_with_a_broken_keyring(mesh: Mesh) -> None:
     """It would take what it was told not to take; the error names file, line and column."""
     place = Place(mesh, "a", QUIET)
     (place.home.path / "keyring").write_text("# mine\noops\n")
-    with pytest.raises(ConfigError, match="keyring:2:1: found 'oops', expected ed25519: and"):
+    with pytest.raises(KeyringError, match="keyring:2:1: found 'oops', expected ed25519: and"):
         async with place.serving():
             pass
 

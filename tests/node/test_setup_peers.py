@@ -8,9 +8,9 @@ from commands import new_home
 
 from node import config as configuration
 from node import editing, peerfile
-from node.config import ConfigError, PeerConfig
+from node.config import ConfigError, NotThere, PeerConfig
 from node.home import Home
-from node.setup import NoSuchPeer, add_peer, list_certificate, remove_peer
+from node.setup import add_peer, list_certificate, remove_peer
 from tls import allowlist
 from tls.allowlist import AllowlistError
 from tls.authority import Authority
@@ -263,10 +263,10 @@ def test_an_edit_that_would_say_something_else_is_not_written(home: Home, monkey
 
 def test_a_peer_that_is_not_there_cannot_be_removed(home: Home) -> None:
     """The error has the names that are."""
-    with pytest.raises(NoSuchPeer, match="there is no peer 'desk'; known are: none"):
+    with pytest.raises(NotThere, match="there is no peer 'desk'; known are: none"):
         remove_peer(home, "desk")
     add_peer(home, ATTIC, None)
-    with pytest.raises(NoSuchPeer, match="there is no peer 'desk'; known are: attic"):
+    with pytest.raises(NotThere, match="there is no peer 'desk'; known are: attic"):
         remove_peer(home, "desk")
 
 

@@ -82,7 +82,7 @@ def test_who_is_revoked_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """By digits that fit one token, or by the agent; digits that fit several take nothing away."""
     monkeypatch.setattr(tokens, "MIN_PREFIX", 0)
     made = [tokens.add(path, agent, ("a",), (), 0)[1] for agent in (AGENT, AGENT, "ai:else")]
-    with pytest.raises(ConfigError, match="begins the ids of 3 tokens; give more of it"):
+    with pytest.raises(RemoteError, match="begins the ids of 3 tokens; give more of it"):
         tokens.revoke(path, "")
     assert tokens.revoke(path, "no such") == ()
     assert tokens.revoke(path, made[2].id) == (made[2],)

@@ -150,7 +150,7 @@ def test_a_token_is_shown_once_and_works_until_it_is_revoked(home: Home) -> None
 def test_a_token_for_nothing_that_exists_is_refused(home: Home, words: tuple[str, ...]) -> None:
     """An agent or a pattern that is none."""
     ran = run("token", "add", *words, "--json", home=home)
-    assert (ran.code, ran.error["code"]) == (2, "config")
+    assert (ran.code, ran.error["code"]) == (5, "invalid")
     assert not home.tokens.exists()
 
 

