@@ -3,6 +3,7 @@
 Public halves only: a private one leaves its store by a file (`node.privatekey`), never over HTTP and never into a log.
 """
 
+import difflib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True):
     agent_id: str
 
 
+MOST_NAMED = 10
+"""Agents that an error names."""
 _wanted = msgspec.json.Decoder(Wanted)
 
 
@@ -40,6 +43,26 @@ def current(execute: Execute, known: Keys, agent: str) -> Sealed:
     """The key that an agent signs with, as a row; not written where it has none."""
     found = keys.by_agent(keys.read(execute)).get(agent)
     return found[-1] if found else Sealed(agent, known.derived(agent).key)
+
+
+def require_known(execute: Execute, own: str, agent: str) -> None:
+    """Raises RemoteError `not_found`, which names the agents that there are, where this one never had a key here.
+
+    Who mistypes an agent would get another one's key. `own`: the node's. Reads what was written here, where it has to.
+    """
+    agents = {own, *keys.by_agent(keys.read(execute))}
+    if agent in agents:
+        return
+    agents |= {one.agent for one in signed_here(execute)}
+    if agent in agents:
+        return
+    close = difflib.get_close_matches(agent, sorted(agents), 1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    named = ", ".join(sorted(agents)[:MOST_NAMED]) + (", …" if len(agents) > MOST_NAMED else "")
+    raise RemoteError(
+        "not_found",
+        f"agent {agent} has no key here; {meant}there are: {named}. `ai-memory identity generate {agent}` makes it one",
+    )
 
 
 def generate(execute: Execute, known: Keys, agent: str) -> Sealed:
@@ -109,8 +132,12 @@ class Identities:
         return await self._changed(lambda execute: generate(execute, self._store.keys, agent))
 
     async def rotate(self, body: bytes) -> dict[str, Any]:
-        """Give an agent a new key, signed by its predecessor; what it writes from the answer on is signed by it."""
+        """Give an agent a new key, signed by its predecessor; what it writes from the answer on is signed by it.
+
+        Raises RemoteError `invalid`; `not_found` for an agent that has none.
+        """
         agent = _agent(body)
+        await self._store.reader.run(lambda reader: require_known(reader.execute, self._agent, agent))
         return await self._changed(lambda execute: rotate(execute, self._store.keys, agent, self._now()))
 
     async def reload(self) -> dict[str, Any]:

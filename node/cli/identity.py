@@ -17,7 +17,7 @@ from node.store.keys import Execute, Keys, beside
 from node.store.ledger import SqlLedger
 from node.timekeeper import Timekeeper
 from sync import ed25519, moment
-from sync.attest import from_base64url
+from sync.attest import KeyPair, from_base64url
 from sync.keyline import PREFIX, Entry, Succession, key_text, parse_key, written
 from sync.ports import Ledger
 
@@ -100,14 +100,19 @@ def rotate(invocation: Invocation, agent: str, label: str | None) -> None:
 def export(invocation: Invocation, agent: str, path: Path, passphrase_file: Path | None) -> None:
     """Write an agent's private key into a new file (PKCS#8, PEM, mode 0600), for `identity import` elsewhere.
 
+    It makes no key: an agent that has none gets one by its first write, or by `identity generate`.
+
     The node may run meanwhile. Who has the file, and the passphrase if it is encrypted, signs as the agent.
     """
     checked_agent(agent)
     secret = from_file(passphrase_file) if passphrase_file else None
+    own = invocation.config().agent_id
 
-    pair = _with_keys(
-        invocation, lambda execute, known: known.pair(identities.generate(execute, known, agent)), tell=False
-    )
+    def pair_of(execute: Execute, known: Keys) -> KeyPair:
+        identities.require_known(execute, own, agent)
+        return known.pair(identities.generate(execute, known, agent))
+
+    pair = _with_keys(invocation, pair_of, tell=False)
     privatekey.write(path, pair, secret)
     told = {"agent": agent, "file": str(path), "encrypted": secret is not None}
     invocation.show(told, f"the private key of {agent} is in {path}: move it to the other machine, and leave no copy")

@@ -228,7 +228,7 @@ CASES = {
     "identity enroll": Case(("identity", "enroll", KEY, "ai:bob"), was_enrolled),
     "identity revoke": Case(("identity", "revoke", "ai:bob"), was_revoked, own_key, again="no line of"),
     "identity rotate": Case(("identity", "rotate", "ai:bob"), rotated, own_key),
-    "identity export": Case(("identity", "export", "ai:bob", "--to", "{home}/bob.pem"), exported,
+    "identity export": Case(("identity", "export", "ai:bob", "--to", "{home}/bob.pem"), exported, own_key,
                             again="there is something already"),
 }  # fmt: skip
 

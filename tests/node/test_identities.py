@@ -104,6 +104,7 @@ def test_a_successor_is_signed_by_its_predecessor(node: Node) -> None:
 def test_a_rotation_outlives_a_restart(tmp_path: Path) -> None:
     """It is in the store, and in any backup made since."""
     first = Node(tmp_path / "a.db")
+    first.generate("ai:one")
     key = first.rotate("ai:one")["key"]
     first.store.close()
     again = Node(tmp_path / "a.db")
@@ -149,6 +150,7 @@ def test_what_was_sealed_beside_is_taken_in_when_told(node: Node) -> None:
 
 def test_one_key_is_not_taken_for_two_agents(node: Node) -> None:
     """A keyring could not say whose it is. (Control: the agent that has it may have it again.)"""
+    node.generate("ai:one")
     node.rotate("ai:one")
     pair = node.store.keys.author("ai:one")
     with beside(node.store.path, PASSPHRASE) as (execute, known):
@@ -176,6 +178,30 @@ def test_generate_names_an_agent_that_did_not_write_yet(node: Node) -> None:
     assert node.write("first", "ai:new") == told["key"]
 
 
+def test_only_who_has_a_key_gets_the_next_one(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node itself, who wrote here, and who was named. Control: without the question a slip makes another agent."""
+    node.write("one", "ai:writes")
+    node.generate("ai:named")
+    for agent in ("host:test", "ai:writes", "ai:named"):
+        assert node.rotate(agent)["agent"] == agent
+    with pytest.raises(RemoteError, match="ai:wrties has no key here; did you mean ai:writes") as refused:
+        node.rotate("ai:wrties")
+    assert refused.value.code == "not_found"
+    assert "there are: ai:named, ai:writes, host:test." in str(refused.value)
+    assert "ai:wrties" not in node.listed()
+    monkeypatch.setattr(identities, "require_known", lambda *_: None)
+    node.rotate("ai:wrties")
+    assert "ai:wrties" in node.listed()
+
+
+def test_an_error_names_some_of_many_agents(node: Node) -> None:
+    """As many as a person reads."""
+    for number in range(identities.MOST_NAMED + 5):
+        node.generate(f"ai:{number:02}")
+    with pytest.raises(RemoteError, match=r"ai:09, …\. `ai-memory identity generate nobody` makes it one"):
+        node.rotate("nobody")
+
+
 @pytest.mark.parametrize("agent", ["", "a b", "ai:\0", "é", "x" * 129])
 def test_what_is_no_agent_id_is_refused(node: Node, agent: str) -> None:
     """By the rule that holds for every write."""
@@ -199,7 +225,7 @@ def test_a_key_that_no_row_explains_is_told_all_the_same(node: Node) -> None:
 
 def test_no_private_half_is_told(node: Node) -> None:
     """In no answer that goes over HTTP."""
-    told = json.dumps([node.rotate("ai:one"), node.listed(), node.generate("ai:one")])
+    told = json.dumps([node.generate("ai:one"), node.rotate("ai:one"), node.listed(), node.generate("ai:one")])
     seed = node.store.keys.author("ai:one").seed
     forms = (seed.hex(), base64url(seed), base64.b64encode(seed).decode(), "seed", "secret", "private")
     assert not [form for form in forms if form in told]

@@ -126,9 +126,36 @@ def test_what_is_no_agent_id_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [("rotate",), ("export", "--to", "key")])
+def test_an_agent_that_has_no_key_gets_none_by_a_slip(
+    home: Home, ai: Command, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told what agents there are. (Control: tests/node/test_identities.py, within a process.)"""
+    monkeypatch.chdir(tmp_path)
+    wrote(home, "ai:alice", "by her")
+    before = run("identity", "list", "--json", home=home).json
+    name, *rest = words
+    told = ai(name, "ai:alcie", *rest, "--json")
+    assert (told.code, told.error["code"]) == (1, "not_found")
+    text = told.error["error"]
+    assert text.startswith("agent ai:alcie has no key here; did you mean ai:alice? there are: ")
+    assert text.endswith(". `ai-memory identity generate ai:alcie` makes it one")
+    assert run("identity", "list", "--json", home=home).json == before
+    assert not (tmp_path / "key").exists()
+
+
+def test_who_wrote_or_is_the_node_has_a_key(home: Home, ai: Command, tmp_path: Path) -> None:
+    """Though no row of the store names the key yet."""
+    wrote(home, "ai:writes", "by a writer")
+    for agent in ("ai:writes", "host:desk"):
+        assert ai("export", agent, "--to", str(tmp_path / agent.replace(":", "-"))).code == 0
+        assert ai("rotate", agent).code == 0
+
+
 def test_a_file_with_a_key_is_never_overwritten(ai: Command, tmp_path: Path) -> None:
     """And a wide one never read."""
     file = tmp_path / "key"
+    assert ai("generate", "ai:once").code == ai("generate", "ai:twice").code == 0
     assert ai("export", "ai:once", "--to", str(file)).code == 0
     before = file.read_bytes()
     told = ai("export", "ai:twice", "--to", str(file), "--json")
@@ -140,6 +167,7 @@ def test_a_file_with_a_key_is_never_overwritten(ai: Command, tmp_path: Path) -> 
 
 def test_another_agents_key_is_refused(ai: Command, tmp_path: Path) -> None:
     """Its keyring line would be the second one for that key."""
+    assert ai("generate", "ai:owner").code == 0
     assert ai("export", "ai:owner", "--to", str(tmp_path / "key")).code == 0
     told = ai("import", "ai:thief", str(tmp_path / "key"), "--json")
     assert told.code == 5
@@ -162,7 +190,8 @@ def test_no_private_key_is_printed(home: Home, ai: Command, tmp_path: Path) -> N
 def test_a_running_node_is_not_held_up(home: Home, tmp_path: Path) -> None:
     """Keys are taken in beside it while it writes, and none of its writes is refused."""
     other = new_home(tmp_path, "laptop")
-    run("identity", "export", "ai:busy", "--to", str(tmp_path / "key"), home=other)
+    assert run("identity", "generate", "ai:busy", home=other).code == 0
+    assert run("identity", "export", "ai:busy", "--to", str(tmp_path / "key"), home=other).code == 0
     for number in range(10):
         assert run("store", f"busy {number}", "text", home=home).code == 0
         assert run("identity", "import", "ai:busy", str(tmp_path / "key"), home=home).code == 0
@@ -198,6 +227,7 @@ def test_a_rotation_is_written_into_the_keyring(home: Home, ai: Command, keyring
     assert told["enrolled"]
     assert keyring.read_text().splitlines()[-1] == told["line"]
     before = keyring.read_bytes()
+    assert ai("generate", "ai:nobody").code == 0
     assert not ai("rotate", "ai:nobody", "--json").json["enrolled"]
     assert keyring.read_bytes() == before
 

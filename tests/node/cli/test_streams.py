@@ -46,8 +46,8 @@ def shell(
 
 
 FULL = (
-    "list --json", "get {id}", "verify --all", "identity export ai:x --to {new} --json", "--version", "store --help",
-    "serve --ephemeral", "completion",
+    "list --json", "get {id}", "verify --all", "identity export host:desk --to {new} --json", "--version",
+    "store --help", "serve --ephemeral", "completion",
 )  # fmt: skip
 GONE = ("list", "--help", "verify --all --json", "completion")
 
