@@ -11,18 +11,15 @@ from typing import Any
 
 from node.home import Home, is_locked
 from node.store import condition, lock
-from node.store.errors import StoreLocked
+from node.store.errors import StoreLocked, StoreReplaced
 from sync.receive import Alarm
 
 CODE = "unwell"
 NEXT_STEPS: Mapping[str, str] = {
     condition.ENDED: "see the log, and start the node again",
-    condition.REPLACED: (
-        "is its disk mounted? Put the file back; or stop the node, put a backup in the place of the store (`ai-memory"
-        " restore FILE`), and start the node again"
-    ),
-    condition.FULL: "make room on that disk",
-    condition.READ_ONLY: "look how that disk is mounted, and whether it fails",
+    condition.REPLACED: StoreReplaced.DO,
+    condition.FULL: "make room on that disk; no restart is needed",
+    condition.READ_ONLY: "look how that disk is mounted, and whether it fails; no restart is needed",
 }
 """By reason. For every other one the log has more."""
 SEE_THE_LOG = "the log of this node says more"

@@ -70,7 +70,7 @@ class _FailedError(Exception):
 STORE_TROUBLE = {
     "store_full": "has a full disk",
     "store_read_only": "cannot write its disk",
-    "store_replaced": "has lost the file of its store, and has to be restarted",
+    "store_replaced": "has lost the file of its store",
     "store": "has a problem with its store",
 }
 """By the code that both listeners answer with."""

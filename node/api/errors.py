@@ -119,7 +119,7 @@ def guarded(handler: Handler) -> Handler:
         except StoreReplaced as error:
             told.say("error", "store.replaced", path=request.path, reason=str(error))
             return answer(
-                "store_replaced", "this node's store was taken away under it: nothing is stored until a restart"
+                "store_replaced", f"this node's store was taken away under it: nothing was stored. {StoreReplaced.DO}"
             )
         except StoreError:
             told.say("error", "store.error", path=request.path, exc_info=True)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TextIO
 
 from node import plain
 from node.config import ConfigError, InvalidInput, NotThere
-from node.store.errors import NotABackup, StoreError, StoreLocked, WrongFile
+from node.store.errors import NotABackup, StoreError, StoreFull, StoreLocked, StoreReadOnly, WrongFile
 from sync.errors import RemoteError
 from sync.keyring import KeyringError
 from tls.allowlist import AllowlistError
@@ -31,6 +31,7 @@ EXIT_CODES = {
 NO, USAGE, UNREACHABLE, STORE, REFUSED, OUTPUT, BUG, INTERRUPTED, CLOSED = 1, 2, 3, 4, 5, 6, 70, 130, 141
 """70 is EX_SOFTWARE of sysexits.h; from 128 on, what a shell reports of a signal: 128 + SIGINT, 128 + SIGPIPE."""
 
+AGAIN = "Then run the command again."
 NO_END = 1 << 30
 _ANSWERS = ("not_found", "ambiguous_id", "title_taken", "conflict_changed")
 
@@ -144,6 +145,8 @@ def translated(error: Exception) -> CommandError | None:
             return CommandError(USAGE, "file", str(error))
         case NotABackup():
             return CommandError(REFUSED, "not_a_backup", str(error))
+        case StoreFull() | StoreReadOnly():  # this process ends with it; a node that runs goes on by itself
+            return CommandError(STORE, "store", f"{error} {AGAIN}")
         case StoreError():
             return CommandError(STORE, "store", str(error))
         case AllowlistError():

@@ -241,8 +241,7 @@ def _verify(connection: Any, file: StoreFile) -> None:
 def replaced(path: Path) -> StoreReplaced:
     """The error where another file, or none, lies where the store was opened."""
     return StoreReplaced(
-        f"{path} was removed or exchanged while this node runs; nothing is written any more.",
-        "Restart the node: it goes on with the file that is there now, as after any restore.",
+        f"{path} was removed or exchanged while this node runs; nothing is written meanwhile.", f"{StoreReplaced.DO}."
     )
 
 
@@ -296,7 +295,7 @@ def explained(error: BaseException, path: Path) -> StoreError:
     is_failing = name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
     if name.startswith("SQLITE_FULL") or "disk is full" in text or (is_failing and free_bytes(path) == 0):
         return StoreFull(
-            "no space is left for the store; nothing was written.", "Free some space; no restart is needed."
+            "no space is left for the store; nothing was written.", f"Free some space on the disk of {path.parent}."
         )
     if name.startswith("SQLITE_READONLY") or "readonly" in text:
         return StoreReadOnly("the store cannot be written.", f"Check the mount and the permissions of {path.parent}.")
@@ -312,7 +311,7 @@ def explained(error: BaseException, path: Path) -> StoreError:
     if name.startswith("SQLITE_IOERR") or isinstance(error, MemoryError):
         return StoreReadOnly(
             "the disk of the store reports an error, or memory is short; nothing was written.",
-            "Check the disk and its free space; no restart is needed.",
+            f"Check the disk of {path.parent}, and its free space.",
         )
     # What SQLite says may quote what it was given, and this sentence reaches the log.
     return StoreError(

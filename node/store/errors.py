@@ -56,6 +56,12 @@ class StoreFull(StoreError):
 class StoreReplaced(StoreError):
     """The file was removed, or exchanged for another, while it was open; nothing was written."""
 
+    DO = (
+        "Put the file back (is its disk mounted?), and the node goes on by itself; to go on with another file or a"
+        " backup (`ai-memory restore FILE`), stop the node, put that there, and start the node again"
+    )
+    """What is true of a running node, wherever it is said: the one text of log, API, alarm and peers' status."""
+
 
 class WrongFile(StoreError):
     """A file that a command was given cannot be read or written; the store itself is as it was."""

@@ -81,6 +81,8 @@ def test_what_is_there_is_shown_and_what_would_be_written_is_refused(kind: str, 
         assert code == 4, (name, out, err)
         assert out == ""
         assert cause in err.splitlines()[-1], name
+        assert err.endswith(" Then run the command again.\n"), name  # its process has ended: nothing goes on by itself
+        assert "no restart" not in err
 
 
 def test_on_an_ordinary_disk_nothing_is_said(tmp_path: Path) -> None:
