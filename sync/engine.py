@@ -73,7 +73,8 @@ class Engine:
             return ()
         self._believed[peer] = now
         self.restored(ledger)
-        return (Alarm("rolled_back", peer, "its cursor proves that this store once held a feed that it lacks now"),)
+        found_out = "its cursor proves that this store once held a feed that it lacks now"
+        return (Alarm("rolled_back", peer, f"{found_out}: {lives.WHAT_TO_DO}"),)
 
     def restored(self, ledger: Ledger) -> None:
         """This store is an older copy of itself: a new life, and no cursor of ours is trusted any more.

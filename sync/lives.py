@@ -10,6 +10,11 @@ from sync.version import Key
 START = "start"
 CLOCK_JUMP = "clock_jump"
 ROLLED_BACK = "rolled_back"
+WHAT_TO_DO = (
+    "nothing is to be done where an older copy was restored on purpose: what it lacks comes back, and the next start"
+    " ends this alarm; otherwise look at the disk"
+)
+"""Of the alarm of that name, which tells of an event: it is there until a start."""
 
 Mint = Callable[[int, str], Life]
 """Makes a life that begins after a feed number, for a reason."""

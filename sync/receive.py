@@ -294,7 +294,8 @@ class Receiver:
         found = claims.judged(version, self._batch.kept(version.key), self._ours())
         if found.proves_rollback and rollback_allowed:
             self._begin_life(lives.ROLLED_BACK)
-            self._alarm("rolled_back", peer, "a version proves that this store once held writes that it lacks now")
+            found_out = "a version proves that this store once held writes that it lacks now"
+            self._alarm("rolled_back", peer, f"{found_out}: {lives.WHAT_TO_DO}")
         if found.lies:
             self._alarm("forged_claim", peer, claims.accusation(version, found.lies))
 

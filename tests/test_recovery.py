@@ -99,6 +99,34 @@ def test_every_way_is_tried() -> None:
         assert title == "What to keep" or len(blocks(title)) == len(losses), title
 
 
+def test_the_page_says_first_which_folder_is_meant(tmp_path: Path) -> None:
+    """Each of its commands needs the variable; it is the folder of a node for which nobody named one."""
+    first = TEXT.partition("\n## ")[0]
+    (block,) = re.findall(r"```sh\n(.*?)```", first, re.DOTALL)
+    environment = {name: value for name, value in clean_environment().items() if name != "XDG_DATA_HOME"}
+    done = subprocess.run(
+        ["bash", "-euc", f'{block}printf %s "$AI_MEMORY_HOME"'],
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == str(tmp_path / ".local" / "share" / "ai-memory")
+    assert "$AI_MEMORY_HOME" in TEXT.partition("\n## ")[2]
+
+
+def test_the_last_restore_is_undone_where_there_were_several(home: Home, tmp_path: Path) -> None:
+    """What the newest of them put aside comes back. Control: there are two that the name fits."""
+    restore, undo = blocks("The store is damaged, or an older state is wanted")
+    typed(restore, home, tmp_path / "backups")
+    assert run("store", "three", "after the first restore", home=home).code == 0
+    typed(restore, home, tmp_path / "backups")
+    assert titles(home) == {"one"}
+    assert len(list(home.path.glob("store.db.before-*/store.db"))) == 2
+    typed(undo, home, tmp_path / "backups")
+    assert titles(home) == {"one", "three"}
+
+
 @pytest.mark.parametrize(("title", "number"), CASES)
 def test_a_way_back_leads_back(title: str, number: int, home: Home, tmp_path: Path) -> None:
     """The commands succeed, and the node has what the page says; without them it has not."""

@@ -29,7 +29,12 @@ KEY_TYPES = get_args(KeyType)
 
 @click.command()
 @click.option("--name", help="What this node calls itself [the host's name].")
-@click.option("--host", "hosts", multiple=True, help="A DNS name or address of it; several may be given.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="A DNS name or address of it; several may be given [its name, localhost, 127.0.0.1].",
+)
 @click.option("--ca-cert", type=click.Path(path_type=Path, dir_okay=False), help="Use this CA instead of a new one.")
 @click.option("--ca-key", type=click.Path(path_type=Path, dir_okay=False), help="Its private key.")
 @click.option(
