@@ -77,6 +77,12 @@ class Address:
     def text(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def unheard(self, section: str, error: OSError) -> ConfigError:
+        """The error where nobody can listen there. The event loop's own text has the address as a tuple of Python."""
+        number = error.errno or 0  # a resolver's are negative, and have a text of their own
+        why = os.strerror(number) if number > 0 else str(error.strerror or error)
+        return ConfigError([f"[{section}] listen {self.text}: {why.lower()}; name another address"])
+
     def from_here(self, port: int) -> "Address":
         """Where a client on this machine reaches it: "all addresses" is none that anybody can be at."""
         return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), port)  # noqa: S104 - compared
@@ -360,6 +366,15 @@ def url_fault(url: str) -> str | None:
     if parts.path not in ("", "/"):
         return f"url {url!r} has a path, expected https://host:port"
     return None if port is None or port > 0 else f"url {url!r} has port 0"
+
+
+def typed_url_fault(url: str) -> str | None:
+    """The same for one that somebody types: with the port, which is hardly ever that of web pages."""
+    fault = url_fault(url)
+    if fault is None and urlsplit(url).port is None:
+        host = url.rstrip("/")
+        fault = f"url {url!r} has no port, expected https://host:port: {host}:9443, or {host}:443 if that is meant"
+    return fault
 
 
 def _impossible(values: Mapping[tuple[str, str], Any]) -> Iterator[tuple[str, tuple[str, ...], str]]:

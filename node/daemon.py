@@ -217,7 +217,7 @@ class Daemon:
             await site.start()
         except OSError as error:
             await runner.cleanup()
-            raise ConfigError([f"[local] listen {address.text}: {error.strerror}; name another address"]) from None
+            raise address.unheard("local", error) from None
         port = runner.addresses[0][1]
         self.local_url = f"http://{address.from_here(port).text}"
         self.tell_where()

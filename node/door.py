@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from node.api.serving import Runner
-from node.config import Address, ConfigError
+from node.config import Address
 from tls.gate import Gate, self_test
 from tls.listener import HandshakeEvent, Limits, Listener
 from tls.ration import Rationed
@@ -115,7 +115,7 @@ class Door:
             await listener.start()
         except OSError as error:
             await runner.cleanup()
-            raise ConfigError([f"[federation] listen {address.text}: {error.strerror}; name another address"]) from None
+            raise address.unheard("federation", error) from None
         return listener, runner
 
     async def _shut(self) -> None:

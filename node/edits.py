@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 
 from node import config as configuration
-from node import editing, health, keyfile
+from node import editing, health, keyfile, plain
 from node.config import Config, ConfigError
 from node.home import Home, read_private
 from node.peers import RIGHTS, PeerBook, book_of
@@ -98,7 +98,7 @@ class Edits:
             fresh = load_allowlist(node.home.allowlist(node.config))
         except AllowlistError as error:
             kept = f"the {len(before)} entries that were read last hold until then"
-            self._failed("allowlist", [str(problem) for problem in error.problems], kept)
+            self._failed("allowlist", error.lines, kept)
             return
         self._met("allowlist")
         added, removed = fresh.fingerprints - before.fingerprints, before.fingerprints - fresh.fingerprints
@@ -129,7 +129,7 @@ class Edits:
             fresh = keyfile.load(node.home.keyring(node.config), must_exist=bool(len(before)))
         except KeyringError as error:
             kept = f"the {len(before)} keys that were read last hold until then"
-            self._failed("keyring", [str(problem) for problem in error.problems], kept)
+            self._failed("keyring", error.lines, kept)
             return
         self._met("keyring")
         if fresh == before:
@@ -324,7 +324,7 @@ class Edits:
     def alarms(self) -> list[Alarm]:
         """One for each file that cannot be taken in, and for each reason why `/health` is not ok: while that is so."""
         failed = [
-            Alarm("not_in_force", "", f"{name}: {'; '.join(one.reasons)}")
+            Alarm("not_in_force", "", f"{name}: {plain.clauses(one.reasons)}")
             for name, one in self._unmet.items()
             if one.state == "failed"
         ]
@@ -344,4 +344,4 @@ def _is_ours(home: Home) -> bool:
 
 def _told(what: str, state: str, reasons: Sequence[str], seconds: float | None) -> dict[str, Any]:
     since = None if seconds is None else round(seconds, 1)
-    return {"what": what, "state": state, "reason": "; ".join(reasons), "for_seconds": since}
+    return {"what": what, "state": state, "reason": plain.clauses(reasons), "for_seconds": since}

@@ -18,7 +18,7 @@ import msgspec
 from node import config as configuration
 from node import editing as edits
 from node import setup
-from node.config import ConfigError, InvalidInput, PeerConfig, url_fault
+from node.config import ConfigError, InvalidInput, PeerConfig, typed_url_fault
 from node.editing import editing
 from node.files import write_kept, write_private
 from node.home import Home, read_private
@@ -111,7 +111,7 @@ def _faults(members: Sequence[Member], renew: Collection[str]) -> list[str]:
         # The name is a folder's, too.
         if name_fault(one.name) or one.name in (CA, ".", "..") or "/" in one.name:
             faults.append(f"node {one.name!r}, expected a name that a folder can have, and not {CA!r}")
-        faults += [fault for fault in (url_fault(one.url), setup.host_fault(one.host)) if fault][:1]
+        faults += [fault for fault in (typed_url_fault(one.url), setup.host_fault(one.host)) if fault][:1]
     faults += [
         f"node {name!r} is named {names.count(name)} times" for name in sorted({*names}) if names.count(name) > 1
     ]

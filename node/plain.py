@@ -11,7 +11,7 @@ UTR #36 and UTS #55 (what is invisible, and what it is used for).
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 MOST = 500
@@ -22,6 +22,13 @@ FIRST, NEXT = "| ", ": "
 """Before a line of a text that is shown as it was written, and before each further piece of a line that is too long."""
 LEAST_WIDTH = 20
 MORE = "…"
+
+
+def clauses(sentences: Iterable[str]) -> str:
+    """Sentences in one line, divided by `;`: the full stop of one goes where another one follows."""
+    *others, last = sentences
+    return "; ".join((*(one.removesuffix(".") for one in others), last))
+
 
 _ALWAYS = (
     "\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: ESC, CSI, OSC, line ends, U+0085 among them

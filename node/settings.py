@@ -11,6 +11,8 @@ from typing import Any
 from sync.memory import agent_fault, namespace_fault
 
 MAX_NAME = 64
+_FOREIGN = re.compile(r"[\[\]{}?]")
+"""What is special in the patterns of other programs, and is not in ours."""
 Check = Callable[[Any], str | None]
 """What is wrong with a value, in words; None where nothing is."""
 
@@ -72,6 +74,17 @@ def globs_fault(value: list[str]) -> str | None:
         if fault:
             return f"{pattern!r} is no namespace pattern ({fault})"
     return None
+
+
+def typed_globs_fault(value: list[str]) -> str | None:
+    """The same for patterns that somebody types, who may mean what other programs take them for."""
+    for pattern in value:
+        if foreign := _FOREIGN.search(pattern):
+            return (
+                f"{pattern!r} is no namespace pattern ({foreign[0]!r} stands for nothing else here, expected * for a"
+                " segment or a part of one, ** for any depth; where a namespace has that character, write * for it)"
+            )
+    return globs_fault(value)
 
 
 SETTINGS: tuple[Setting, ...] = (

@@ -180,7 +180,7 @@ def _with_refusals(reason: str, facts: Facts) -> str:
         if who in facts.said:
             text += "; {} said {}: {}".format(who, *facts.said[who])
         parts.append(text)
-    return "; ".join((*parts, reason) if parts else (reason,))
+    return plain.clauses((*parts, reason))
 
 
 def clock_notes(ahead: float | None) -> list[str]:

@@ -18,7 +18,7 @@ from node.config import ConfigError, InvalidInput
 from node.files import write_private
 from node.home import read_private
 from node.rights import Rights
-from node.settings import globs_fault
+from node.settings import globs_fault, typed_globs_fault
 from sync import moment
 from sync.errors import RemoteError
 from sync.memory import agent_fault
@@ -90,7 +90,7 @@ def add(path: Path, agent: str, read: Sequence[str], write: Sequence[str], now: 
     Where neither `read` nor `write` is given, the agent sees and writes everything; where one is, nothing of the other.
     `now`: microseconds. Raises ConfigError.
     """
-    faults = [fault for fault in (agent_fault(agent), globs_fault([*read, *write])) if fault]
+    faults = [fault for fault in (agent_fault(agent), typed_globs_fault([*read, *write])) if fault]
     if faults:
         raise InvalidInput(faults)
     if not read and not write:

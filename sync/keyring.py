@@ -37,8 +37,8 @@ class KeyringError(SyncError):
     @property
     def lines(self) -> tuple[str, ...]:
         """The problems, each a line of its own; the last says what to do."""
-        *others, last = map(str, self.problems)
-        return *others, last if self.is_whole else f"{last}. {self.next_step}"
+        told = tuple(map(str, self.problems))
+        return told if self.is_whole or not told else (*told[:-1], f"{told[-1]}. {self.next_step}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import click
 from node import setup
 from node.cli.context import Invocation, command
 from node.cli.output import NO, REFUSED, CommandError
-from node.config import Config, InvalidInput, PeerConfig, url_fault
+from node.config import Config, InvalidInput, PeerConfig, typed_url_fault
 from node.plain import field
-from node.settings import globs_fault, name_fault
+from node.settings import name_fault, typed_globs_fault
 from tls import allowlist as lists
 from tls.allowlist import Allowlist
 from tls.fingerprint import Fingerprint
@@ -135,7 +135,7 @@ def add_peer(
     \b
         ai-memory peer add desk https://desk.local:9443 --ca desk-ca.pem --fingerprint sha256:…
     """
-    checked = (name_fault(name), url_fault(url) if url else None, globs_fault([*read, *write]))
+    checked = (name_fault(name), typed_url_fault(url) if url else None, typed_globs_fault([*read, *write]))
     faults = [fault for fault in checked if fault]
     if faults:
         raise InvalidInput(faults)

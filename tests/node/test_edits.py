@@ -265,6 +265,7 @@ async def test_a_file_that_is_gone_or_broken_is_an_alarm_until_it_is_mended(
 
         told, found = await eventually(alarm)
         assert found["detail"].startswith(f"{what}: ") and "until then" in found["detail"]
+        assert ".;" not in found["detail"] + "".join(one["reason"] for one in told["edits"])
         assert exit_code(told) == 1
         assert (len(daemon.gate.allowlist), len(daemon.book.keyring)) == (entries, keys)
         path.write_bytes(good)

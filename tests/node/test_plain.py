@@ -16,6 +16,20 @@ SEEN_IN_OLD_SCRIPTS = set(range(0x13430, 0x13456))
 EVIL = "\x1b]0;owned\x07\x9b2J\x7f\r\n\u0085\u2028\u2029\u202e\u2066\u200e\u200f\u061c\u200b\ufeff\U000e0041\ud800"
 
 
+@pytest.mark.parametrize(
+    ("sentences", "line"),
+    [
+        (["One is wrong. Put it back.", "it was not taken"], "One is wrong. Put it back; it was not taken"),
+        (["one", "two."], "one; two."),
+        (["One of the same CA."], "One of the same CA."),
+    ],
+)
+def test_sentences_become_clauses_of_one_line(sentences: list[str], line: str) -> None:
+    """No full stop is followed by a semicolon. Control: joined as they are, one is."""
+    assert plain.clauses(sentences) == line
+    assert (".; " in "; ".join(sentences)) == (sentences[0].endswith(".") and len(sentences) > 1)
+
+
 def is_hostile(character: str) -> bool:
     """By Unicode's own tables, which the function does not read."""
     category = unicodedata.category(character)

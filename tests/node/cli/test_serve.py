@@ -114,6 +114,7 @@ def no_store(home: Home) -> None:
     (home.path / "store.db").unlink()
 
 
+IN_USE = ": address already in use; name another address"
 REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
     "no configuration": (
         lambda home: home.config.unlink(),
@@ -199,8 +200,18 @@ REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
         "tls",
         "ca.pem holds no usable certificate.",
     ),
-    "the local port is taken": (lambda home: taken(home, "local"), 2, "config", "[local] listen 127.0.0.1:"),
-    "the federation's port is taken": (taken_federation, 2, "config", "[federation] listen 127.0.0.1:"),
+    "the local port is taken": (lambda home: taken(home, "local"), 2, "config", IN_USE),
+    "the federation's port is taken": (taken_federation, 2, "config", IN_USE),
+    "no such address": (
+        lambda home: (
+            edit(home, "local", "listen", '"127.0.0.1:1"')
+            or edit(home, "federation", "listen", '"192.0.2.1:1"')
+            or listed(home)
+        ),
+        2,
+        "config",
+        "[federation] listen 192.0.2.1:1: cannot assign requested address; name another address",
+    ),
     "an API key for all": (open_key, 2, "config", "api-key: mode is 0644, expected 0600; run:"),
 }
 

@@ -233,6 +233,18 @@ def test_a_peer_without_an_address_calls_here(home: Home) -> None:
 
 WRONG = {
     "an address without https": (("x", "http://x:1", "--fingerprint", A), "expected https://host:port"),
+    "an address without a port": (
+        ("x", "https://x", "--fingerprint", A),
+        "url 'https://x' has no port, expected https://host:port: https://x:9443, or https://x:443 if that is meant",
+    ),
+    "a pattern of other programs": (
+        ("x", "--fingerprint", A, "--read", "["),
+        "'[' is no namespace pattern ('[' stands for nothing else here, expected *",
+    ),
+    "such a pattern, to write": (
+        ("x", "--fingerprint", A, "--write", "a?"),
+        "'a?' is no namespace pattern ('?' stands",
+    ),
     "a pattern that is none": (("x", "--fingerprint", A, "--read", "a//b"), "'a//b' is no namespace pattern"),
     "a name of two lines": (("x\ny", "--fingerprint", A), "expected 1 to 64 printable characters"),
     "no name": (("", "--fingerprint", A), "expected 1 to 64 printable characters"),
@@ -248,6 +260,15 @@ def test_a_wrong_peer_is_refused(home: Home, case: str) -> None:
     arguments, expected = WRONG[case]
     refused(run("peer", "add", *arguments, home=home), 2 if case == "a CA that is not there" else 5, expected)
     assert {path: path.read_bytes() for path in home.path.iterdir()} == before
+
+
+def test_what_a_file_may_say_is_taken_there(home: Home) -> None:
+    """Control: an address of web pages' port, and a namespace that has such a character, stand in the configuration."""
+    assert run("peer", "add", "x", "https://x:443", "--fingerprint", A, "--read", "a*", home=home).code == 0
+    text = home.config.read_text()
+    home.config.write_text(text.replace("https://x:443", "https://x").replace('"a*"', '"a[1]"'))
+    (one,) = run("peer", "list", "--json", home=home).json
+    assert (one["url"], one["read"]) == ("https://x", ["a[1]"])
 
 
 def test_a_peer_that_is_not_there_cannot_be_removed(home: Home) -> None:
