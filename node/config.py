@@ -24,8 +24,9 @@ from tls.ownership import SharedFileError, advice, read_own, require_own
 
 BOM = "\ufeff"
 """The mark that some editors, those of Windows above all, write before the text of a file."""
-_DECIDING = (("trust", "keyring"), ("store", "path"))
-"""Files that decide over a node too; the allowlist, certificate and CAs are judged wherever they are read."""
+_DECIDING: Mapping[tuple[str, str], int | None] = {("trust", "keyring"): None, ("store", "path"): 0o600}
+"""Files that decide over a node too, with the mode that a private one is made with. The allowlist, certificate and CAs
+are judged wherever they are read."""
 PREFIX = "AI_MEMORY_"
 OTHER_VARIABLES = frozenset(("AI_MEMORY_HOME", "AI_MEMORY_DB_KEY", "AI_MEMORY_DB_PASSPHRASE", "AI_MEMORY_AGENT_ID"))
 """Variables of ours that are no setting of the file."""
@@ -76,12 +77,6 @@ class Address:
     @property
     def text(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def unheard(self, section: str, error: OSError) -> ConfigError:
-        """The error where nobody can listen there. The event loop's own text has the address as a tuple of Python."""
-        number = error.errno or 0  # a resolver's are negative, and have a text of their own
-        why = os.strerror(number) if number > 0 else str(error.strerror or error)
-        return ConfigError([f"[{section}] listen {self.text}: {why.lower()}; name another address"])
 
     def from_here(self, port: int) -> "Address":
         """Where a client on this machine reaches it: "all addresses" is none that anybody can be at."""
@@ -151,8 +146,8 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         expected = "expected at least the [node] name that `ai-memory init` writes; was the file cut off?"
         raise ConfigError([f"{path}: {was}, {expected} Put it back from a backup, or write it anew"])
     config = parse(text, str(path), os.environ if environment is None else environment)
-    named = [path.parent, *(path.parent / Path(config[name]).expanduser() for name in _DECIDING)]
-    if faults := [fault for one in named if (fault := _shared_fault(one))]:
+    named = [(path.parent / Path(config[name]).expanduser(), made) for name, made in _DECIDING.items()]
+    if faults := [fault for one, made in ((path.parent, None), *named) if (fault := _shared_fault(one, made))]:
         raise ConfigError(faults)
     return config
 
@@ -165,9 +160,9 @@ def _what_to_do(path: Path, error: OSError) -> str:
     return "run `ai-memory init` first, or name the right --home"
 
 
-def _shared_fault(path: Path) -> str | None:
+def _shared_fault(path: Path, made: int | None) -> str | None:
     try:
-        require_own(path, path.stat())
+        require_own(path, path.stat(), made)
     except SharedFileError as error:
         return str(error)
     except OSError:

@@ -26,7 +26,7 @@ from node.api.serving import Runner
 from node.bridge import Parts
 from node.calls import Calls
 from node.config import Config, ConfigError
-from node.door import Door
+from node.door import Door, unheard
 from node.edits import Edits
 from node.exchange import Exchange, new_engine
 from node.home import Home, Running
@@ -217,7 +217,7 @@ class Daemon:
             await site.start()
         except OSError as error:
             await runner.cleanup()
-            raise address.unheard("local", error) from None
+            raise unheard("local", address, error) from None
         port = runner.addresses[0][1]
         self.local_url = f"http://{address.from_here(port).text}"
         self.tell_where()

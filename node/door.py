@@ -1,6 +1,7 @@
 """The federation listener: open while the allowlist names somebody and the gate has proven itself, closed otherwise."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from node.api.serving import Runner
-from node.config import Address
+from node.config import Address, ConfigError
 from tls.gate import Gate, self_test
 from tls.listener import HandshakeEvent, Limits, Listener
 from tls.ration import Rationed
@@ -115,7 +116,7 @@ class Door:
             await listener.start()
         except OSError as error:
             await runner.cleanup()
-            raise address.unheard("federation", error) from None
+            raise unheard("federation", address, error) from None
         return listener, runner
 
     async def _shut(self) -> None:
@@ -126,6 +127,13 @@ class Door:
         await listener.close()
         await runner.cleanup()
         self._events.sum_up()
+
+
+def unheard(section: str, address: Address, error: OSError) -> ConfigError:
+    """The error where nobody can listen there. The event loop's own text has the address as a tuple of Python."""
+    number = error.errno or 0  # a resolver's are negative, and have a text of their own
+    why = os.strerror(number) if number > 0 else str(error.strerror or error)
+    return ConfigError([f"[{section}] listen {address.text}: {why.lower()}; name another address"])
 
 
 def _at_the_gate(event: HandshakeEvent) -> None:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import fcntl
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,8 +78,9 @@ def _carry_out(folder: Path) -> None:
         told = msgspec.json.decode(read_own(journal), type=list[tuple[str, str]])
         changes = [(folder / name, base64.b64decode(data, validate=True)) for name, data in told]
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error):
-        text = "not what an edit wrote; look at the files that it names, and take it away"
-        raise ConfigError([f"{journal}: {text}"]) from None
+        expected = "not what an edit wrote, which is carried out before anything else"
+        do = "look whether config.toml, allowlist, keyring and ca.pem beside it are as you left them, then run"
+        raise ConfigError([f"{journal}: {expected}; {do}: rm {shlex.quote(str(journal))}"]) from None
     except SharedFileError as error:
         raise ConfigError([str(error)]) from None
     for path, data in changes:

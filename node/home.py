@@ -43,10 +43,13 @@ class Home:
 
     @classmethod
     def default(cls) -> "Home":
-        """`AI_MEMORY_HOME`, or the per-user data folder."""
+        """`AI_MEMORY_HOME`, or the per-user data folder. Raises ConfigError where the variable is there, and empty."""
         named = os.environ.get("AI_MEMORY_HOME")
         if named:
             return cls(Path(named).expanduser())
+        if named is not None:  # of a script whose own variable was not set: it does not mean the folder of this user
+            told = "environment: AI_MEMORY_HOME is empty, expected the node's folder; name it, or unset the variable"
+            raise ConfigError([f"{told} for ~/.local/share/ai-memory"])
         base = os.environ.get("XDG_DATA_HOME")
         return cls((Path(base) if base else Path.home() / ".local" / "share") / "ai-memory")
 

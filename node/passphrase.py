@@ -25,7 +25,9 @@ def find(config: Config, home: Home, environment: MutableMapping[str, str] | Non
     raise ConfigError(
         [
             f"no passphrase for the store: expected the variable {VARIABLE}, [store] passphrase_file, the systemd"
-            f" credential {CREDENTIAL}, [store] passphrase_command, or the file {home.passphrase}"
+            f" credential {CREDENTIAL}, [store] passphrase_command, or the file {home.passphrase}. Put it back where it"
+            ' was (README.md, "Where the passphrase comes from"); where it is lost, see docs/recovery.md, "The'
+            ' passphrase is lost"'
         ]
     )
 

@@ -71,23 +71,26 @@ def load(cert_pem: bytes, key_pem: bytes, ca_pem: bytes, files: IdentityFiles | 
     cert_name, key_name, ca_name = (
         (str(files.cert), str(files.key), str(files.ca)) if files else ("the certificate", "the key", "the CA bundle")
     )
-    chain = _certificates(cert_pem, cert_name)
-    authorities = _certificates(ca_pem, ca_name)
+    chain = _certificates(cert_pem, cert_name, _LOST)
+    authorities = _certificates(ca_pem, ca_name, _LOST_CA)
     try:
         key = serialization.load_pem_private_key(key_pem, None)
         matching = chain[0].public_key() == key.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise IdentityError(f"{key_name} holds no usable key.", "PEM without a passphrase is expected.") from None
+        told = f"{key_name} holds no usable key, PEM without a passphrase expected."
+        raise IdentityError(told, f"{_LOST[0].upper()}{_LOST[1:]}.") from None
     if not matching:
         raise IdentityError(f"{key_name} does not belong to {cert_name}.", "Put both files of one rotation in place.")
     return Loaded(chain, key, authorities)
 
 
-def _certificates(pem: bytes, name: str) -> tuple[x509.Certificate, ...]:
+def _certificates(pem: bytes, name: str, lost: str) -> tuple[x509.Certificate, ...]:
+    """`lost`: what to do where the file has none."""
     try:
         found = tuple(x509.load_pem_x509_certificates(pem))
     except ValueError:
-        raise IdentityError(f"{name} holds no usable certificate.", "PEM is expected.") from None
+        told = f"{name} holds no usable certificate, PEM expected: {_BEGIN.decode()} and so on."
+        raise IdentityError(told, f"{lost[0].upper()}{lost[1:]}.") from None
     begun = pem.count(_BEGIN)
     if begun > len(found):  # the library leaves out what has no end
         told = f"{begun} certificates begin in {name}, and {len(found)} of them are whole: it was cut off."
@@ -113,7 +116,8 @@ def _read_key(path: Path) -> bytes:
         return read_secret(path)
     except SecretFileError as error:
         if not error.is_exposed:
-            raise IdentityError(f"{error}.", "This node cannot show its certificate without its key.") from None
+            do = f"This node cannot show its certificate without its key: {_LOST}."
+            raise IdentityError(f"{error}.", do) from None
         raise IdentityError(
             f"{error}.", f"If others could read it, make a new key: whoever has it connects as this node ({ANOTHER})."
         ) from None

@@ -35,8 +35,10 @@ def read_own(path: Path) -> bytes:
         return file.read()
 
 
-def require_own(path: Path, found: os.stat_result) -> None:
+def require_own(path: Path, found: os.stat_result, made: int | None = None) -> None:
     """Raises SharedFileError where others could change a file or a folder, by what `stat` says of it.
+
+    `made`: the mode that such a file is made with, where that is for its owner alone.
 
     Who owns it is not judged: whoever gave a file to somebody meant it, and nobody else can.
     """
@@ -48,7 +50,8 @@ def require_own(path: Path, found: os.stat_result) -> None:
     else:
         return
     fault = f"{mode:04o}, with which {who} of this machine can change it"
-    raise SharedFileError(path, fault, f"{mode & ~_OTHERS:04o}", f"{_THEN}: chmod go-w {path}")
+    expected, change = (f"{mode & ~_OTHERS:04o}", "go-w") if made is None else (f"{made:04o}", f"{made:03o}")
+    raise SharedFileError(path, fault, expected, f"{_THEN}: chmod {change} {path}")
 
 
 def is_alone(user: int, group: int) -> bool:

@@ -11,8 +11,9 @@ import click
 
 from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
-from node.cli.given import of_file, standard_input
+from node.cli.given import Place, of_file, standard_input
 from node.cli.output import NO, CommandError, remark, width
+from node.cli.sought import sought
 from node.conflicts import WINNER
 from node.plain import MOST_LINE, block, field
 from sync.errors import RemoteError
@@ -69,7 +70,7 @@ def show(invocation: Invocation, id: str, namespace: str | None) -> None:
 
     ID may be shortened as long as only one conflict's begins so; a link is "SOURCE RELATION TARGET" or its beginning.
     """
-    with backend(invocation) as node:
+    with sought("conflict", id), backend(invocation) as node:
         answer = node.conflict(id, namespace)
     invocation.show(answer, *_whole(answer))
 
@@ -81,7 +82,7 @@ def show(invocation: Invocation, id: str, namespace: str | None) -> None:
 @click.option("--delete", is_flag=True, help="Go on with none of them: delete the memory, take back the link.")
 @click.option(
     "--content",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    type=Place(dir_okay=False, allow_dash=True),
     help="Go on with the winner's fields and the content of this file; - reads standard input.",
 )
 @click.option("--expected", multiple=True, metavar="TAG", help="A version that you have seen: name all, or be asked.")
@@ -115,7 +116,7 @@ def resolve(invocation: Invocation, id: str | None, each: bool, **given: Any) ->
         return
     assert id is not None, "checked above"
     choice: dict[str, Any] = {ways[0]: given[ways[0]]} if ways[0] != "content" else {"content": _read(given["content"])}
-    with backend(invocation) as node:
+    with sought("conflict", id), backend(invocation) as node:
         expected = list(given["expected"])
         if not expected:
             found = node.conflict(id, given["namespace"])

@@ -10,6 +10,7 @@ import click
 
 from node import config as configuration
 from node import editing, logs
+from node.cli.given import Place
 from node.cli.output import INTERRUPTED, REFUSED, CommandError, OutputLost, fail, remark, remark_json, show, translated
 from node.config import Config
 from node.home import Home
@@ -41,13 +42,13 @@ class Invocation:
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Adds --home and --json, hands over an `Invocation` first, and turns errors into exit codes."""
 
-    @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="The node's folder.")
+    @click.option("--home", type=Place(file_okay=False), help="The node's folder.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
     @functools.wraps(function)
     def wrapped(home: Path | None, as_json: bool, **arguments: Any) -> None:
-        invocation = Invocation(Home(home) if home is not None else Home.default(), as_json)
         logs.configure("json" if as_json else "console", "warning")
         try:
+            invocation = Invocation(Home(home) if home is not None else Home.default(), as_json)
             _require_text(arguments.values())
             editing.finish(invocation.home.path)
             function(invocation, **arguments)

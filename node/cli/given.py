@@ -3,7 +3,9 @@
 import codecs
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import click
 
 from node.cli.output import REFUSED, CommandError
 from sync.memory import MAX_CONTENT_BYTES
@@ -17,6 +19,21 @@ _MARKS = (
 MOST_BYTES = 1 << 20
 """As many are read. A text that may be stored is far shorter, however its lines end."""
 STANDARD_INPUT = "standard input"
+
+
+class Place(click.Path):
+    """A path that a command is given. What cannot be read there is said by who reads it, with what to do about it."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True, allow_dash: bool = False) -> None:
+        # Without `readable` click does not look: of a file that is denied it knows neither whose it is nor what to do.
+        super().__init__(path_type=Path, file_okay=file_okay, dir_okay=dir_okay, allow_dash=allow_dash, readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A `Path`. Wrong usage where it is empty, which every program takes for the folder that one is in."""
+        if value == "":
+            what = "folder" if not self.file_okay else "file" if not self.dir_okay else "path"
+            self.fail(f"it is empty, expected the name of a {what}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def standard_input() -> str:

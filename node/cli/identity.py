@@ -9,6 +9,7 @@ import click
 from node import identities, privatekey
 from node.cli.backend import HttpBackend, backend, node_or_store, secret_of
 from node.cli.context import Invocation, command
+from node.cli.given import Place
 from node.config import InvalidInput
 from node.enrolment import Enrolment, entry_of
 from node.passphrase import from_file
@@ -25,7 +26,7 @@ T = TypeVar("T")
 LABEL = click.option("--label", help="The comment behind the line [the node's name].")
 PASSPHRASE = click.option(
     "--passphrase-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(dir_okay=False),
     help="A file (mode 0600) with the passphrase of the key's own encryption.",
 )
 
@@ -94,7 +95,7 @@ def rotate(invocation: Invocation, agent: str, label: str | None) -> None:
 
 @identity.command()
 @click.argument("agent")
-@click.option("--to", "path", type=click.Path(path_type=Path), required=True, help="A new file.")
+@click.option("--to", "path", type=Place(), required=True, help="A new file.")
 @PASSPHRASE
 @command
 def export(invocation: Invocation, agent: str, path: Path, passphrase_file: Path | None) -> None:
@@ -120,7 +121,7 @@ def export(invocation: Invocation, agent: str, path: Path, passphrase_file: Path
 
 @identity.command(name="import")
 @click.argument("agent")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 @PASSPHRASE
 @command
 def import_key(invocation: Invocation, agent: str, file: Path, passphrase_file: Path | None) -> None:

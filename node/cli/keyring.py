@@ -6,6 +6,7 @@ import click
 
 from node import keyfile
 from node.cli.context import Invocation, command
+from node.cli.given import Place
 from node.plain import field
 from sync.attest import base64url
 from sync.keyring import Entry, Keyring, key_text
@@ -17,16 +18,19 @@ def keyring() -> None:
 
 
 @keyring.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", required=False, type=Place(dir_okay=False))
 @command
 def check(invocation: Invocation, file: Path | None) -> None:
     """Check a keyring file (the node's own, unless one is named)."""
     path, found = _loaded(invocation, file)
+    is_there = file is not None or path.exists()
     told = {
-        "file": str(path), "keys": len(found), "agents": len(found.agents), "warnings": list(found.warnings),
-        "tag": found.tag,
+        "file": str(path), "exists": is_there, "keys": len(found), "agents": len(found.agents),
+        "warnings": list(found.warnings), "tag": found.tag,
     }  # fmt: skip
     summary = f"{path}: {len(found)} keys of {len(found.agents)} agents, no error"
+    if not is_there:
+        summary = f"{path}: there is no such file, which is an empty keyring; `ai-memory identity enroll` makes it"
     invocation.show(told, *found.warnings, summary)
 
 

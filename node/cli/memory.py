@@ -11,9 +11,8 @@ from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
 from node.cli.given import standard_input
 from node.cli.output import NO, REFUSED, CommandError, remark, require_encodable, say, width
-from node.memories import MIN_PREFIX
+from node.cli.sought import named, sought
 from node.plain import MOST_LINE, block, field
-from sync.errors import RemoteError
 from sync.link import DEFAULT_RELATION, RELATIONS
 from sync.memory import MAX_TITLE
 
@@ -150,7 +149,7 @@ def link(invocation: Invocation, source: str, target: str, namespace: str | None
 
         ai-memory link 3f2a9c04 b81d77e0 --relation supersedes
     """
-    with backend(invocation) as node:
+    with named("`ai-memory list` shows ids"), backend(invocation) as node:
         answer = node.link(namespace, _fields(given) | {"source_id": source, "target_id": target})
     invocation.show(answer, _link(answer))
 
@@ -167,7 +166,8 @@ def unlink(invocation: Invocation, source: str, target: str, namespace: str | No
     with backend(invocation) as node:
         answer = node.unlink(namespace, _fields(given) | {"source_id": source, "target_id": target})
     if not answer["deleted"]:
-        raise CommandError(NO, "not_found", "there is no such link")
+        shown = "`ai-memory links ID` shows those of a memory, `ai-memory list` ids"
+        raise CommandError(NO, "not_found", f"there is no such link; {shown}")
     invocation.show(answer, "unlinked")
 
 
@@ -214,19 +214,9 @@ COMMANDS = (store, get, listed, search, update, delete, promote, link, unlink, l
 
 @contextmanager
 def _memory(invocation: Invocation, record_id: str) -> Iterator[Backend]:
-    """The node, asked about one memory: where it is not there, the answer says what was looked for."""
-    try:
-        with backend(invocation) as node:
-            yield node
-    except (CommandError, RemoteError) as error:  # of a running node, of the store
-        if error.code != "not_found":
-            raise
-        named = f"no memory here has the id {field(record_id)}"
-        if len(record_id) < MIN_PREFIX:
-            raise CommandError(
-                NO, "not_found", f"{named}; of an id at least {MIN_PREFIX} characters are needed"
-            ) from None
-        raise CommandError(NO, "not_found", f"{named}, nor one that begins so; `ai-memory list` shows ids") from None
+    """The node, asked about one memory."""
+    with sought("memory", record_id), backend(invocation) as node:
+        yield node
 
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:

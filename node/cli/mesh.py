@@ -7,6 +7,7 @@ import click
 
 from node import mesh as meshes
 from node.cli.context import Invocation, command
+from node.cli.given import Place
 from node.cli.output import NO, CommandError
 from node.mesh import Member, Standing
 
@@ -17,7 +18,7 @@ def mesh() -> None:
 
 
 @mesh.command(name="init")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=Place(file_okay=False))
 @click.option("--node", "nodes", multiple=True, required=True, metavar="NAME=HOST:PORT", help="One node of it.")
 @click.option("--stranger", "strangers", multiple=True, metavar="NAME=HOST:PORT", help="Certified, and on no list.")
 @command
@@ -35,7 +36,7 @@ def init_mesh(invocation: Invocation, folder: Path, nodes: tuple[str, ...], stra
 
 
 @mesh.command(name="renew")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=Place(file_okay=False))
 @click.argument("name")
 @command
 def renew_member(invocation: Invocation, folder: Path, name: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from node.cli.context import Invocation, command
+from node.cli.given import Place
 from node.cli.output import NO, USAGE, CommandError
 from node.release import keys as keyrings
 from node.release.errors import ReleaseError
@@ -14,10 +15,8 @@ from node.release.verification import Report, verify
 
 
 @click.command("verify-release")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--keys", type=click.Path(path_type=Path, file_okay=False), help="The keyring to trust, instead of the one shipped."
-)
+@click.argument("folder", type=Place(file_okay=False))
+@click.option("--keys", type=Place(file_okay=False), help="The keyring to trust, instead of the one shipped.")
 @command
 def verify_release(invocation: Invocation, folder: Path, keys: Path | None) -> None:
     """Verify a release that was downloaded into FOLDER: tag, digests, SBOM and provenance. Needs gpg, and no network.

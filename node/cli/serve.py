@@ -13,6 +13,7 @@ from node import config as configuration
 from node import daemon, ephemeral, logs, passphrase, setup
 from node.cli.backend import HttpBackend, running_node, secret_of
 from node.cli.context import Invocation, command
+from node.cli.given import Place
 from node.cli.output import UNREACHABLE, CommandError, say
 from node.config import ConfigError
 from node.opening import Patience
@@ -35,8 +36,8 @@ KEY_TYPES = get_args(KeyType)
     multiple=True,
     help="A DNS name or address of it; several may be given [its name, localhost, 127.0.0.1].",
 )
-@click.option("--ca-cert", type=click.Path(path_type=Path, dir_okay=False), help="Use this CA instead of a new one.")
-@click.option("--ca-key", type=click.Path(path_type=Path, dir_okay=False), help="Its private key.")
+@click.option("--ca-cert", type=Place(dir_okay=False), help="Use this CA instead of a new one.")
+@click.option("--ca-key", type=Place(dir_okay=False), help="Its private key.")
 @click.option(
     "--key-type", type=click.Choice(KEY_TYPES), default="ec", show_default=True, help="Of certificate and CA."
 )
@@ -99,7 +100,7 @@ def init(
 
 
 @click.command()
-@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Another store than the configured one.")
+@click.option("--db", type=Place(dir_okay=False), help="Another store than the configured one.")
 @click.option("--ephemeral", "throw_away", is_flag=True, help="A throw-away node: prints one JSON line when ready.")
 @click.option("--key-type", type=click.Choice(KEY_TYPES), help="Of an ephemeral node's certificates [ec].")
 @command
@@ -158,7 +159,7 @@ def _serve_ephemeral(key_type: KeyType) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=Place(dir_okay=False))
 @command
 def backup(invocation: Invocation, file: Path) -> None:
     """Write an encrypted copy of the store to FILE, which opens with the same passphrase.
@@ -171,7 +172,7 @@ def backup(invocation: Invocation, file: Path) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 @command
 def restore(invocation: Invocation, file: Path) -> None:
     """Put the backup FILE in the place of the store. The node must be stopped.

@@ -7,6 +7,7 @@ import click
 
 from node import setup
 from node.cli.context import Invocation, command
+from node.cli.given import Place
 from node.cli.output import NO, REFUSED, CommandError
 from node.config import Config, InvalidInput, PeerConfig, typed_url_fault
 from node.plain import field
@@ -31,7 +32,7 @@ def allowlist() -> None:
 
 
 @allowlist.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", required=False, type=Place(dir_okay=False))
 @command
 def check(invocation: Invocation, file: Path | None) -> None:
     """Check an allowlist file (the node's own, unless one is named), and compare it with the configured peers.
@@ -97,7 +98,7 @@ def peer() -> None:
 @click.option(
     "--fingerprint", required=True, help="sha256:… of its certificate, or the line of its `ai-memory fingerprint`."
 )
-@click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Its CA's certificate, if it is not ours.")
+@click.option("--ca", type=Place(dir_okay=False), help="Its CA's certificate, if it is not ours.")
 @click.option(
     "--direction",
     type=click.Choice(("push", "pull", "both")),

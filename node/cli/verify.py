@@ -9,6 +9,7 @@ import click
 from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
 from node.cli.output import NO, CommandError
+from node.cli.sought import sought
 from node.plain import field
 from sync.version import LINK_SEPARATOR
 
@@ -47,7 +48,8 @@ def verify(invocation: Invocation, id: str | None, namespace: str | None, each: 
             _verify_all(invocation, node, least)
             return
         assert id is not None, "checked above"
-        answer = node.verify(id, namespace)
+        with sought("proof", id):
+            answer = node.verify(id, namespace)
     invocation.show(answer, *(line for one in answer["records"] for line in _shown(one)))
     short = sum(map(len, (_short(one, least) for one in answer["records"])))
     if short or answer["faults"]:

@@ -11,6 +11,7 @@ import click
 
 from node.cli.backend import Backend, backend
 from node.cli.context import Invocation, command
+from node.cli.given import Place
 from node.cli.output import NO, REFUSED, USAGE, CommandError
 from node.legacy.importing.run import Progress, opened, run
 from node.legacy.importing.source import SourceError
@@ -24,11 +25,11 @@ VARIABLE = "AI_MEMORY_DB_PASSPHRASE"
 
 @click.command(name="import")
 @click.option(
-    "--from-rust", "file", required=True, type=click.Path(path_type=Path, dir_okay=False),
+    "--from-rust", "file", required=True, type=Place(dir_okay=False),
     help="The existing daemon's database, encrypted or not, or its JSON export.",
 )  # fmt: skip
 @click.option(
-    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False),
+    "--passphrase-file", type=Place(dir_okay=False),
     help=f"Of that database, where it is encrypted; else {VARIABLE}, or a prompt.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be taken, and take nothing.")

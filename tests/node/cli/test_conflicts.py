@@ -274,7 +274,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no file": (("resolve", "ID", "--content", "/nowhere/at/all", "--yes"), 2, "no such file"),
     "no text": (("resolve", "ID", "--content", "-", "--yes"), 5, "standard input is UTF-16 text, UTF-8 expected"),
     "a tag of nobody": (("resolve", "ID", "--keep", "f0f0f0f0f0", "--yes"), 5, "begins no tag of a kept version"),
-    "nothing there": (("show", "00000000-0000"), 1, "no conflict under '00000000-0000'"),
+    "nothing there": (("show", "00000000-0000"), 1, "no conflict under 00000000-0000: at most one version"),
     "another namespace": (("show", "ID", "-n", "other"), 1, "no conflict under"),
 }
 

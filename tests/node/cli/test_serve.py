@@ -198,7 +198,7 @@ REASONS: dict[str, tuple[Callable[[Home], object], int, str, str]] = {
         lambda home: (home.path / "ca.pem").write_text("x"),
         2,
         "tls",
-        "ca.pem holds no usable certificate.",
+        "ca.pem holds no usable certificate, PEM expected",
     ),
     "the local port is taken": (lambda home: taken(home, "local"), 2, "config", IN_USE),
     "the federation's port is taken": (taken_federation, 2, "config", IN_USE),
