@@ -199,6 +199,62 @@ def test_what_comes_from_another_is_no_sign_of_who_was_asked() -> None:
     assert book.choose("r", (TWO,), NOW + PATIENCE) == Choice((), 400_000)
 
 
+def came_though_put_off() -> Asked:
+    """`p` was asked for ONE, `q` was put off for it, and it came: nobody is waited for, and nobody was lazy."""
+    book, _ = asking(("p", ONE, 0), ("q", ONE, 10))
+    book.came("p", (ONE,), NOW + 20)
+    return book
+
+
+def test_who_sends_what_another_was_asked_for_gets_no_more_time_for_its_own() -> None:
+    """It was not asked for that."""
+    book, _ = asking(("p", ONE, 0), ("q", TWO, 0))
+    book.came("q", (ONE,), NOW + 400_000)
+    assert book.choose("r", (TWO,), NOW + PATIENCE) == Choice((TWO,))
+
+
+def test_who_sends_the_same_again_gets_no_more_time() -> None:
+    """What came is waited for no more; that it comes a second time is no sign that the rest will."""
+    book, _ = asking(("p", ONE, 0), ("p", TWO, 0), ("q", ONE, 10))
+    book.came("p", (ONE,), NOW + 20)
+    book.came("p", (ONE,), NOW + 400_000)
+    assert book.choose("r", (TWO,), NOW + PATIENCE + 20) == Choice((TWO,))
+
+
+def test_what_another_sends_and_is_refused_ends_no_request() -> None:
+    """A stripped or altered copy has the tag of the true one, which is still to come."""
+    book, _ = asking(("p", ONE, 0))
+    book.refused("q", (ONE,))
+    assert book.choose("r", (ONE,), NOW + 20).wanted == ()
+
+
+def test_what_came_is_asked_of_whoever_offers_it_anew() -> None:
+    """It may have been superseded by what is gone since."""
+    assert came_though_put_off().choose("r", (ONE,), NOW + 30) == Choice((ONE,))
+
+
+def test_who_sent_what_it_was_asked_for_is_not_lazy_when_it_cannot_be_reached() -> None:
+    """Only for what had not come another was put off in vain."""
+    book = came_though_put_off()
+    book.failed("p")
+    book.choose("p", (TWO,), NOW + 30)
+    assert book.choose("b", (TWO,), NOW + 40).wanted == ()
+
+
+def test_what_the_lazy_offer_is_not_left_to_them_once_they_are_forgiven() -> None:
+    """It was asked of them while they kept nobody away."""
+    book, _ = asking(("h", ONE, 0), ("b", ONE, 1), ("b", ONE, PATIENCE), ("h", TWO, asked.LAZY - 1))
+    assert book.choose("b", (TWO,), NOW + asked.LAZY + 1) == Choice((TWO,))
+
+
+def test_what_is_waited_for_no_more_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for after it is remembered in its place."""
+    monkeypatch.setattr(asked, "MAX_ASKED", 1)
+    book = came_though_put_off()
+    book.choose("p", (TWO,), NOW + 30)
+    assert book.choose("q", (TWO,), NOW + 40).wanted == ()
+
+
 def kept_away(book: Asked, tag: bytes, begin: int) -> int:
     """Microseconds until `b` is asked for what `h` offered first, while `h` sends other things it was asked for."""
     at = begin
