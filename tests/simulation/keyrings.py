@@ -71,13 +71,15 @@ class Ring:
         return Trust(keyring.parse(self.text, "keyring"), self.policy)
 
     def admits(self, version: Version) -> bool:
-        """Whether this node may take a version from a peer, for the oracle."""
-        agent, key = _signer(version)
+        """Whether this node may take a version from a peer, for the oracle: by all whose word it is."""
+        return all(self._takes(*word) for word in _words(version))
+
+    def _takes(self, agent: str, key: bytes, at: str) -> bool:
         if not key:
             return False
         for listed, owner, revoked in self.meant:
             if listed == key:
-                return owner == agent and (revoked is None or version.at < revoked)
+                return owner == agent and (revoked is None or at < revoked)
         return self.policy == "any" and all(owner != agent for _, owner, _ in self.meant)
 
     def lists(self, key: bytes) -> bool:
@@ -170,7 +172,9 @@ def revoke(world: World, at: str, whose: str, seconds: int | None) -> None:
         for key in node.the_ring.keys_of(agent)[-1:]:
             since = moment.text(world.clock(node) + (seconds or 0) * moment.SECOND)
             if seconds is None:
-                since = max((one.at for one in world.oracle.versions.values() if _signer(one)[1] == key), default=since)
+                since = max(
+                    (one.at for one in world.oracle.versions.values() if _words(one)[0][1] == key), default=since
+                )
             node.ring = node.the_ring.revoked(key, since)
 
 
@@ -190,7 +194,9 @@ def rotate(world: World, name: str) -> None:
 
 class _Said(msgspec.Struct):
     agent: str
+    at: str
     key: str = ""
+    first: _Said | None = None
 
 
 class _Metadata(msgspec.Struct):
@@ -205,14 +211,18 @@ class _Signed(msgspec.Struct):
 _signed = msgspec.json.Decoder(_Signed)
 
 
-def _signer(version: Version) -> tuple[str, bytes]:
-    """Agent and key as they stand in a document; the key is empty where it is unsigned."""
-    return _signer_in(version.doc)
+def _words(version: Version) -> tuple[tuple[str, bytes, str], ...]:
+    """Agent, key and time as they stand in a document: of who wrote it, then of whose content it writes on.
+
+    The key is empty where it is unsigned.
+    """
+    return _words_in(version.doc)
 
 
 @lru_cache(maxsize=4_096)
-def _signer_in(doc: bytes) -> tuple[str, bytes]:
+def _words_in(doc: bytes) -> tuple[tuple[str, bytes, str], ...]:
     found = _signed.decode(doc)
     said = found.metadata.attestation if found.metadata is not None else found.attestation
     assert said is not None
-    return said.agent, attest.from_base64url(said.key, 32) or b""
+    some = (said,) if said.first is None else (said, said.first)
+    return tuple((one.agent, attest.from_base64url(one.key, 32) or b"", one.at) for one in some)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -272,7 +273,12 @@ def test_ctrl_c_is_quiet(home: Home) -> None:
     """While a program is asked for the passphrase, say: no trace, no word, and the exit code of an interruption."""
     code = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(30)"
     edit(home, "store", "passphrase_command", json.dumps([sys.executable, "-c", code]))
-    ran = finished(("stats", "--home", str(home.path)))
+    # Of tests that run in a shell's background it is ignored, and what they start would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ran = finished(("stats", "--home", str(home.path)))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (ran.code, ran.out, ran.err) == (130, "", "")
 
 
