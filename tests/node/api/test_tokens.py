@@ -64,7 +64,7 @@ TO_ALL = ("GET /health",)
 
 
 def names(right: Right | None = None) -> set[str]:
-    local = Local(None, None, None, dict, None, max_body=1)  # type: ignore[arg-type]
+    local = Local(None, None, None, dict, None, max_body=1)  # type: ignore[arg-type]  # it is only asked for its routes
     return {f"{method} {path}" for method, path, needs, _ in local.routes if right in (None, needs)}
 
 
@@ -74,7 +74,7 @@ async def test_every_route_has_its_place_in_these_tables() -> None:
     assert names(Right.CLIENT) == clients
     assert names(Right.OWNER) == {*OWNERS}
     assert names(Right.NONE) == {*TO_ALL}
-    application = Local(None, None, None, dict, None, max_body=1).application()  # type: ignore[arg-type]
+    application = Local(None, None, None, dict, None, max_body=1).application()  # type: ignore[arg-type]  # as above
     served = {(one.method, one.resource.canonical) for one in application.router.routes() if one.resource}
     assert served == {(method, API + path) for method, _, path in (name.partition(" ") for name in names())}
 

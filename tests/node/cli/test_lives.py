@@ -54,7 +54,7 @@ def test_without_that_look_every_command_would(home: Home, monkeypatch: pytest.M
         import asyncio
 
         asyncio.run(memories._before_write())  # type: ignore[attr-defined]  # a test looks behind the wall
-        true(self, memories, *rest)  # type: ignore[arg-type]
+        true(self, memories, *rest)  # type: ignore[arg-type]  # what the true one was called with
 
     monkeypatch.setattr(backend.StoreBackend, "__init__", opened)
     before = lives_of(home)
