@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
@@ -28,6 +29,7 @@ from sync.receive import Alarm
 from tls.allowlist import Allowlist, AllowlistError
 from tls.allowlist import load as load_allowlist
 from tls.errors import IdentityError, TlsError
+from tls.secretfile import secret_fault
 from tls.watch import Watched
 
 if TYPE_CHECKING:
@@ -39,9 +41,9 @@ READ_AGAIN = 2.0
 """Seconds between two looks at a file that could not be taken in."""
 GIVING = "what the edit takes away is in force; what it gives is being given"
 
-Subject = Literal["allowlist", "keyring", "identity", "config", "tokens", "note", "peers", "listener"]
-"""The files, of which the note is `run.json`; the peers, whose rights stand in the configuration; and the listener,
-which a first line of the allowlist opens."""
+Subject = Literal["allowlist", "keyring", "identity", "config", "tokens", "secrets", "note", "peers", "listener"]
+"""The files, of which the note is `run.json` and the secrets are read at a start; the peers, whose rights stand in the
+configuration; and the listener, which a first line of the allowlist opens."""
 
 log = structlog.get_logger("node")
 
@@ -73,15 +75,22 @@ class Edits:
         """The files, and what happens when they change."""
         home, config = self._node.home, self._node.config
         identity = home.identity(config)
+        allowlist, keyring = home.allowlist(config), home.keyring(config)
+        shown = (identity.cert, identity.key, identity.ca)
         return (
-            Watched((home.allowlist(config),), self.allowlist),
-            Watched((home.keyring(config),), self.keyring),
-            Watched((identity.cert, identity.key, identity.ca), self.identity),
-            Watched((home.config,), self.config),
+            Watched((allowlist,), self.allowlist, modes=self._elsewhere(allowlist)),
+            Watched((keyring,), self.keyring, modes=self._elsewhere(keyring)),
+            Watched(shown, self.identity, modes=self._elsewhere(*shown)),
+            Watched((home.config,), self.config, modes=(home.path, home.store(config))),
+            Watched((), self.secrets, modes=self._secrets),
             Watched((home.tokens,), self.tokens),
             Watched((home.run,), self.note),
             Watched((home.path / editing.JOURNAL,), self.unfinished),
         )
+
+    def _elsewhere(self, *files: Path) -> tuple[Path, ...]:
+        """The folders of these files, where they are not the node's own: it is looked at with the configuration."""
+        return tuple({one.parent for one in files} - {self._node.home.path})
 
     def unfinished(self) -> None:
         """Carry out what is left of an edit whose command was killed in the middle; one that is under way is let be."""
@@ -201,6 +210,23 @@ class Edits:
         else:
             self._met("tokens")
 
+    def secrets(self) -> None:
+        """Look who may read the secrets: a start refuses one that others could, and a node that runs says so as well.
+
+        One that is not there is no fault: a passphrase may lie on a stick that is taken along.
+        """
+        faults = [fault for path in self._secrets if (fault := _exposed(path)) is not None]
+        if faults:
+            self._failed("secrets", faults, "until then the node goes on, and a start may be refused")
+        else:
+            self._met("secrets")
+
+    @property
+    def _secrets(self) -> tuple[Path, ...]:
+        home, config = self._node.home, self._node.config
+        named = (config["store", "passphrase_file"], config["local", "api_key_file"])
+        return (home.passphrase, home.ca_key, *(home.under(one) for one in named if one is not None))
+
     def note(self) -> None:
         """Write `run.json` again where it is gone, or names a node that is none: commands here would not find this."""
         home = self._node.home
@@ -281,7 +307,7 @@ class Edits:
         """A file that could not be read may be readable now, though nobody touched it."""
         readers: dict[Subject, Callable[[], None]] = {
             "allowlist": self.allowlist, "keyring": self.keyring, "identity": self.identity, "config": self.config,
-            "tokens": self.tokens, "note": self.note,
+            "tokens": self.tokens, "secrets": self.secrets, "note": self.note,
         }  # fmt: skip
         for name, read in readers.items():
             if name in self._unmet:
@@ -340,6 +366,13 @@ def _is_ours(home: Home) -> bool:
         return bool(json.loads(read_private(home.run))["pid"] == os.getpid())
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _exposed(path: Path) -> str | None:
+    try:
+        return secret_fault(path, path.stat(), pipe=True)
+    except OSError:
+        return None
 
 
 def _told(what: str, state: str, reasons: Sequence[str], seconds: float | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-Look = tuple[int, int, int, int]
+Look = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,8 @@ class Watched:
     paths: Sequence[Path]
     on_change: Callable[[], None]
     """Keeps the last good state and logs what is wrong. Should it raise all the same, it is called again next time."""
+    modes: Sequence[Path] = ()
+    """Files and folders whose content may change at any time: only who they belong to and their mode count."""
 
 
 class Watcher:
@@ -43,11 +45,11 @@ class Watcher:
 
     async def _run(self) -> None:
         acted: list[Mapping[Path, Look | None] | None] = [None for _ in self._watched]
-        before = [_look(one.paths) for one in self._watched]
+        before = [_look(one) for one in self._watched]
         while True:
             poked = await self._pause()
             for index, one in enumerate(self._watched):
-                now = _look(one.paths)
+                now = _look(one)
                 settled, before[index] = now == before[index], now
                 if poked or (settled and now != acted[index]):
                     acted[index] = now
@@ -66,14 +68,14 @@ def _act(watched: Watched) -> None:
     try:
         watched.on_change()
     except Exception as error:  # a watcher that has died silently would leave a removed peer connected for ever
-        names = ", ".join(str(path) for path in watched.paths)
+        names = ", ".join(str(path) for path in (*watched.paths, *watched.modes))
         asyncio.get_running_loop().call_exception_handler(
             {"message": f"the change of {names} could not be taken in", "exception": error}
         )
 
 
-def _look(paths: Sequence[Path]) -> Mapping[Path, Look | None]:
-    return {path: _state(path) for path in paths}
+def _look(watched: Watched) -> Mapping[Path, Look | None]:
+    return {path: _state(path) for path in watched.paths} | {path: _rights(path) for path in watched.modes}
 
 
 def _state(path: Path) -> Look | None:
@@ -82,3 +84,11 @@ def _state(path: Path) -> Look | None:
     except OSError:
         return None
     return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino
+
+
+def _rights(path: Path) -> Look | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mode, state.st_uid, state.st_gid

@@ -277,6 +277,66 @@ async def test_a_file_that_is_gone_or_broken_is_an_alarm_until_it_is_mended(
         await eventually(ended)
 
 
+SHARED = {
+    "the folder": (".", 0o777, "config"),
+    "the store": ("store.db", 0o666, "config"),
+    "the keyring": ("keyring", 0o666, "keyring"),
+    "the configuration": ("config.toml", 0o666, "config"),
+    "the allowlist": ("allowlist", 0o666, "allowlist"),
+    "the folder of the certificate": ("shown", 0o777, "identity"),
+    "the passphrase": ("passphrase", 0o640, "secrets"),
+    "the API key": ("api-key", 0o644, "secrets"),
+    "the key of the CA": ("ca.key", 0o604, "secrets"),
+    "the certificate's key": ("shown/node.key", 0o640, "identity"),
+}
+"""What others of the machine are given rights to, and the subject that tells of it."""
+
+
+async def _opened_to_others(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, what: str, patience: float = 5.0) -> None:
+    name, mode, subject = SHARED[what]
+    looked: list[None] = []
+    monkeypatch.setattr(edits.Edits, "unfinished", lambda self: looked.append(None))  # the last that is looked at
+    shown = {
+        ("tls", one): f"shown/{name}" for one, name in (("cert", "node.pem"), ("key", "node.key"), ("ca", "ca.pem"))
+    }
+    place = Place(mesh, "a", {**QUIET, **shown, ("local", "api_key_file"): "api-key"})
+    folder = place.home.path
+    (folder / "shown").mkdir(mode=0o700)
+    for moved in shown.values():
+        (folder / Path(moved).name).rename(folder / moved)
+    for made in ("passphrase", "ca.key"):
+        write_private(folder / made, b"0123456789abcdef")
+    (folder / "keyring").touch(0o600)
+    path = folder / name
+    async with place.serving() as daemon:
+        await until(lambda: bool(looked))  # once everything is looked at anyway
+        before = path.stat().st_mode
+        path.chmod(mode)
+        await until(lambda: bool(daemon.edits.alarms()), patience)
+        (alarm,) = daemon.edits.alarms()
+        assert alarm.detail.startswith(f"{subject}: ") and f"{mode:04o}" in alarm.detail and "chmod" in alarm.detail
+        path.chmod(before)
+        await until(lambda: not daemon.edits.alarms())
+
+
+@pytest.mark.parametrize("what", SHARED)
+async def test_what_others_are_given_rights_to_is_an_alarm_until_it_is_taken_back(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A start would refuse it; so a node that runs says so as well, and nobody is surprised by the next start."""
+    await _opened_to_others(mesh, monkeypatch, what)
+
+
+@pytest.mark.parametrize("what", ["the folder", "the store", "the folder of the certificate", "the passphrase"])
+async def test_without_looking_at_modes_nothing_would_be_said(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Control: none of these files changes when its mode does, as far as a reader of its text could see."""
+    monkeypatch.setattr("tls.watch._rights", lambda path: None)
+    with pytest.raises(TimeoutError):
+        await _opened_to_others(mesh, monkeypatch, what, 1.5)
+
+
 async def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
 ) -> None:
