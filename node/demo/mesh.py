@@ -1,8 +1,10 @@
 """A mesh of real nodes on this machine: separate processes, own folders, one CA. For demo, tests and bench."""
 
+import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +26,8 @@ from tls.fingerprint import Fingerprint
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 20.0
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
+"""Below the lowest that a system gives to an outgoing connection (32,768 on Linux, 49,152 elsewhere)."""
 
 
 class NodeError(Exception):
@@ -211,9 +215,14 @@ class Mesh:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on right now."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports that nobody listens on right now, none of those that systems give to outgoing connections.
+
+    One of these could be taken by such a connection before its node listens on it, or while that is restarted.
+    """
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise NodeError(f"fewer than {count} ports between {PORTS.start} and {PORTS.stop} are free")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from node import config as configuration
 from node import setup
 from node.config import PeerConfig
 from node.daemon import Daemon, running
+from node.demo.mesh import free_ports
 from node.home import Home
 from node.store import making
 from sync.draft import Fields, new_memory
@@ -45,9 +45,8 @@ LIFE = "ab" * 8
 
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
 
 
 def new_store(path: Path) -> None:
