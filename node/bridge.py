@@ -43,6 +43,9 @@ class Calling(Protocol):
 
     def read_again(self) -> None: ...
 
+    def look(self) -> None:
+        """See whether the peer has closed its connections, and then ask at once whether it is there."""
+
     async def hang_up(self) -> None: ...
 
     def status(self) -> dict[str, Any]: ...

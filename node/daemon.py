@@ -371,6 +371,7 @@ async def running(
         stack.push_async_callback(daemon.close)
         daemon.begin(daemon.keep_time(), "time")
         daemon.begin(daemon.edits.keep(), "edits")
+        daemon.begin(daemon.links.keep_looking(), "links")
         daemon.begin(allocator.give_back(), "allocator")
         watcher = Watcher(daemon.edits.watched)
         watcher.start()

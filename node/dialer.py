@@ -1,6 +1,7 @@
 """Requests to one peer: HTTP over the pinned TLS connection, with bounded answers. Knows no record and no rule."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext
@@ -12,6 +13,8 @@ import aiohttp
 from sync.wire import MAX_BODY
 
 CONNECT_TIMEOUT = 5.0
+FIRST_GAP, LONGEST_GAP = 1.0, 30.0
+"""Seconds between two hang-ups that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Dialer:
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=CONNECT_TIMEOUT)
         self._headers = dict(headers or {})
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: list[socket.socket] = []
+        self._told_at, self._gap = -LONGEST_GAP, FIRST_GAP
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,7 +72,11 @@ class Dialer:
         try:
             return await self._exchanged(method, path, params, data)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as error:
+            self._gap = FIRST_GAP
             raise ConnectionResetError("the peer hung up before it had answered") from error
+        except (aiohttp.ClientError, OSError):
+            self._gap = FIRST_GAP  # it had a reason to hang up
+            raise
 
     async def _exchanged(self, method: str, path: str, params: dict[str, str] | None, data: bytes | None) -> Answer:
         session = self._session or self._open()
@@ -99,7 +108,7 @@ class Dialer:
     def _open(self) -> aiohttp.ClientSession:
         # Two lanes a peer; no cookies, no proxy from the environment, and no second attempt behind our back.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=2, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=2, keepalive_timeout=60, socket_factory=self._socket),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -108,9 +117,29 @@ class Dialer:
         )
         return self._session
 
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets = [*(one for one in self._sockets if one.fileno() >= 0), made]
+        return made
+
+    def has_hung_up(self, now: float) -> bool:
+        """Whether the peer has closed every connection that was kept to it: it stops, or lets this node in no more.
+
+        True once. Where it answers after that, as one behind a proxy of little patience does, it is told ever more
+        rarely: nobody is asked more than twice as often for it. `now`: monotonic seconds.
+        """
+        is_left = bool(self._sockets) and all(one.fileno() < 0 for one in self._sockets)
+        if not is_left or now < self._told_at + self._gap:
+            return False
+        self._sockets.clear()
+        self._told_at, self._gap = now, min(LONGEST_GAP, 2 * self._gap)
+        return True
+
     async def close(self) -> None:
         """Close all connections to the peer; a request that comes meanwhile opens new ones."""
         session, self._session = self._session, None
+        self._sockets.clear()
         if session is not None:
             await session.close()
             await asyncio.sleep(0)  # lets the transports send their close_notify

@@ -13,6 +13,9 @@ from node.peers import Peer, PeerBook
 from node.replicator import Replicator
 from sync import moment
 
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether a peer has hung up."""
+
 log = structlog.get_logger("node")
 
 
@@ -89,6 +92,13 @@ class Links:
         """Our rules for what comes in have changed: ask every peer now, not when its period is over."""
         for replicator in self._replicators.values():
             replicator.read_again()
+
+    async def keep_looking(self) -> None:
+        """See soon who has hung up, not only when the next request fails: a peer that stopped must not seem in step."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            for replicator in tuple(self._replicators.values()):
+                replicator.look()
 
     async def hang_up(self, fingerprint: str) -> None:
         """Close our own connections to a peer."""

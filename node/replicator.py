@@ -148,6 +148,13 @@ class Replicator:
             self._is_reading_all, self._again_from = True, None
             self.read_again()
 
+    def look(self) -> None:
+        """Look whether the peer has hung up, and ask it at once where that is so."""
+        now = time.monotonic()
+        if self._dialer.has_hung_up(now):
+            self.machine.hung_up(now)
+            self._turn()
+
     async def hang_up(self) -> None:
         """Close the connections to the peer, and ask it over a new one, if that may be: until then it seems in step."""
         await self._dialer.close()

@@ -122,6 +122,11 @@ class PeerMachine:
         self._pull.due_at = now
         self._pull_anew = self._pull.busy
 
+    def hung_up(self, now: float) -> None:
+        """The peer has closed the connections that were kept to it: ask whether it is there, not after its period."""
+        lane = self._pull if self._pull.on else self._push
+        lane.due_at = min(lane.due_at, now)
+
     def push_put_off(self, now: float, covered: int) -> None:
         """The page was empty: all up to `covered` came from the peer itself, or is not for it. It can wait a little.
 

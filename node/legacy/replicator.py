@@ -105,6 +105,12 @@ class LegacyReplicator:
         self._pull_at = self._scan_at = 0.0
         self._news.set()
 
+    def look(self) -> None:
+        """Look whether the peer has hung up, and read what is new at once where that is so."""
+        if self._dialer.has_hung_up(time.monotonic()):
+            self._pull_at = 0.0
+            self._news.set()
+
     async def hang_up(self) -> None:
         await self._dialer.close()
 

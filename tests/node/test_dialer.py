@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 from certs import Mesh
+from knocking import until
 
 from node import dialer as dialer_module
-from node.dialer import Answer, AnswerTooLargeError, Dialer
+from node.dialer import FIRST_GAP, LONGEST_GAP, Answer, AnswerTooLargeError, Dialer
 from tls.gate import Gate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -124,3 +126,32 @@ async def test_a_request_that_comes_while_the_connections_are_closed_opens_new_o
                 done.set()
                 await closing
         assert await dialer.get("/x", {}) == Answer(200, b"{}", 0.0)
+
+
+async def test_a_peer_that_hangs_up_is_told_once_and_ever_more_rarely(mesh: Mesh) -> None:
+    """As after each answer here: whoever asks again for it does not ask without end."""
+    now = 0.0
+    async with calling(mesh, OK) as dialer:
+        assert not dialer.has_hung_up(now)  # there was no connection
+        told = []
+        for _ in range(200):
+            await dialer.get("/x", {})
+            await until(lambda: all(one.fileno() < 0 for one in dialer._sockets))
+            if dialer.has_hung_up(now):
+                told.append(now)
+                assert not dialer.has_hung_up(now)
+            now += 1.0
+    gaps = [after - before for before, after in pairwise(told)]
+    assert gaps[:6] == [2.0, 4.0, 8.0, 16.0, LONGEST_GAP, LONGEST_GAP]
+
+
+async def test_a_peer_that_had_a_reason_to_hang_up_is_told_at_once_again(mesh: Mesh) -> None:
+    """It did not answer after that: it was stopped, and may be once more."""
+    async with calling(mesh, OK) as dialer:
+        await dialer.get("/x", {})
+        await until(lambda: dialer.has_hung_up(0.0))
+    assert dialer._gap > FIRST_GAP
+    with pytest.raises(OSError, match=r"."):
+        await dialer.get("/x", {})
+    assert dialer._gap == FIRST_GAP
+    await dialer.close()

@@ -496,6 +496,18 @@ def test_a_pull_under_other_rules_is_repeated() -> None:
     book.pulled().wants(PULL).pulled().wants()
 
 
+@pytest.mark.parametrize(
+    ("lanes", "asked"), [({}, PULL), ({"push": False}, PULL), ({"pull": False}, PUSH)], ids=["both", "pull", "push"]
+)
+def test_a_peer_that_hung_up_is_asked_at_once(lanes: dict[str, bool], asked: Action) -> None:
+    """It may be gone, and seems in step until it is asked: once, over one lane, and not while it fails anyway."""
+    book = in_step(**lanes).after(1).wants()
+    book.machine.hung_up(book.now)
+    book.wants(asked).fails(asked).wants()
+    book.machine.hung_up(book.now)
+    book.wants()
+
+
 def test_a_peer_that_was_pulled_from_and_never_answered_a_hello_is_no_peer_in_step() -> None:
     """Both lanes have to have worked once."""
     book = Playbook().wants(PUSH, PULL).pulled().is_(Health.STARTING)
