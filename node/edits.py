@@ -20,7 +20,7 @@ import structlog
 from node import config as configuration
 from node import editing, health, keyfile, plain
 from node.config import Config, ConfigError
-from node.home import Home, read_private
+from node.home import FOLDER, Home, read_private
 from node.peers import RIGHTS, PeerBook, book_of
 from node.store.errors import StoreError
 from node.tokens import load as load_tokens
@@ -363,8 +363,9 @@ def _is_ours(home: Home) -> bool:
     if not os.path.lexists(home.run):
         return False
     try:
-        return bool(json.loads(read_private(home.run))["pid"] == os.getpid())
-    except (ValueError, KeyError, TypeError, RecursionError):
+        told = json.loads(read_private(home.run))
+        return bool(told["pid"] == os.getpid() and os.path.samefile(told[FOLDER], home.path))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -14,6 +14,8 @@ from tls.identity import IdentityFiles
 from tls.secretfile import SecretFileError, read_secret
 
 API_KEY = "api-key"
+FOLDER = "folder"
+"""In the note of a running node: whose it is."""
 PROOF = b"local listener 1\n"
 
 
@@ -100,8 +102,8 @@ class Home:
         )
 
     def write_run(self, running: Running) -> None:
-        """Say that this process runs the node here."""
-        write_private(self.run, json.dumps(asdict(running)).encode())
+        """Say that this process runs the node here, in this folder: a copy of it speaks of no other."""
+        write_private(self.run, json.dumps(asdict(running) | {FOLDER: str(self.path.resolve())}).encode())
 
     def clear_run(self) -> None:
         self.run.unlink(missing_ok=True)
@@ -110,12 +112,15 @@ class Home:
         """The node that runs here, if any: its process is there, and holds the lock of its store.
 
         What a dead one left behind does not count, whoever has its process number by now (in a container every node is
-        number 1), or listens on its port. Raises ConfigError where others can read the note, or could have written it.
+        number 1), or listens on its port. Nor does what the node of another folder wrote, which was copied here: it
+        runs, and would be given what is meant for this one. Raises ConfigError where others can read the note, or could have written it.
         """
         if not self.run.exists():
             return None
         try:
             told = json.loads(read_private(self.run))
+            if not os.path.samefile(told[FOLDER], self.path):
+                return None
             running = Running(
                 int(told["pid"]),
                 str(told["local_url"]),

@@ -523,6 +523,15 @@ async def test_a_note_that_is_gone_is_written_again(mesh: Mesh, harm: Callable[[
     await _noted_again(mesh, harm)
 
 
+async def test_the_note_of_a_node_in_another_folder_is_replaced(mesh: Mesh) -> None:
+    """It runs, and commands here would go there."""
+    place, other = Place(mesh, "a", QUIET), Place(mesh, "b", QUIET)
+    async with place.serving(), other.serving():
+        mine = place.home.run.read_bytes()
+        write_private(place.home.run, other.home.run.read_bytes())
+        await until(lambda: place.home.run.read_bytes() == mine)
+
+
 async def test_without_looking_at_the_note_no_command_would_find_the_node(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

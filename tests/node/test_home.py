@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import stat
 import subprocess
@@ -135,8 +136,27 @@ def test_a_damaged_note_does_not_count(tmp_path: Path, text: str) -> None:
     """Whatever stands in the file, the answer is that no node runs."""
     home = Home(tmp_path)
     home.run.touch(0o600)
-    home.run.write_text(text)
-    assert home.running() is None
+    for whole in (text, text.replace("{", f'{{"folder": {json.dumps(str(tmp_path))}, ')):
+        home.run.write_text(whole)
+        assert home.running() is None
+
+
+def test_the_note_of_a_node_in_another_folder_does_not_count(tmp_path: Path, locked: Path) -> None:
+    """It came here with a copy of that folder; that node runs, and would be given what is meant for this one."""
+    one, copy = Home(tmp_path / "one"), Home(tmp_path / "copy")
+    for home in (one, copy):
+        home.path.mkdir()
+    one.write_run(note(tmp_path))
+    write_private(copy.run, one.run.read_bytes())
+    assert one.running() is not None
+    assert copy.running() is None
+
+
+def test_a_node_is_found_by_any_name_of_its_folder(tmp_path: Path, locked: Path) -> None:
+    """By a symbolic link, say, as the home of a user often is."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    Home(tmp_path).write_run(note(tmp_path))
+    assert Home(tmp_path / "link").running() == note(tmp_path)
 
 
 @pytest.mark.parametrize("exposed", [0o644, 0o620])
