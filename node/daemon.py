@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +18,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from node import allocator, bridge, health, keyfile, logs
+from node import alarms, allocator, bridge, health, keyfile, logs
 from node.api.callers import Callers
 from node.api.federation import Federation
 from node.api.local import Local
@@ -50,7 +50,6 @@ from sync.ports import Position
 from sync.receive import Alarm
 from tls.allowlist import Allowlist
 from tls.allowlist import load as load_allowlist
-from tls.contexts import TIME
 from tls.errors import TlsError
 from tls.fingerprint import Fingerprint
 from tls.gate import WARN_DAYS, Gate
@@ -235,10 +234,10 @@ class Daemon:
         conflicts = await self.store.reader.run(lambda reader: reader.conflict_count())
         peers = self.standings(await self.exchange.look_at_waiting())
         position = self.store.position
-        alarms: list[tuple[Alarm, int | None]] = [
+        raised: list[tuple[Alarm, int | None]] = [
             (alarm, at // 1_000_000) for alarm, at in self.exchange.current_alarms().values()
         ]
-        alarms += [(alarm, None) for alarm in (*self.edits.alarms(), *self._certificate_alarms())]
+        raised += [(alarm, None) for alarm in self._alarms()]
         return {
             "node": self.config.name,
             "fingerprint": self.gate.own_fingerprint.text,
@@ -253,24 +252,15 @@ class Daemon:
             "alarms": [
                 {"kind": alarm.kind, "peer": self.book.find(alarm.peer).name if alarm.peer else None,
                  "detail": alarm.detail, "at": at}
-                for alarm, at in alarms
+                for alarm, at in raised
             ],
         }  # fmt: skip
 
-    def _certificate_alarms(self) -> list[Alarm]:
-        """This node's own certificate, where no peer can accept it: or is it the clock?"""
-        leaf, now = self.gate.identity.leaf, datetime.now(UTC)
-        begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
-        clock = f"this node's clock says {now:{TIME}}"
-        if now < begins:
-            text = f"{clock}, and its certificate began at {begins:{TIME}}: set the clock of this machine"
-        elif now > ends:
-            text = (
-                f"{clock}, and its certificate ended at {ends:{TIME}}: if the clock is right, issue a new certificate"
-            )
-        else:
-            return []
-        return [Alarm("certificate", "", text)]
+    def _alarms(self) -> Iterator[Alarm]:
+        """What is wrong with this node at this moment."""
+        yield from self.edits.alarms()
+        yield from alarms.of_certificate(self.gate.identity.leaf, datetime.now(UTC))
+        yield from alarms.of_peers(self.gate.allowlist, self.book, self.store.tail.known)
 
     def standings(self, waiting: Mapping[str, tuple[int, str]]) -> list[dict[str, Any]]:
         """How this node stands with each of its peers, at this moment. `waiting`: as `Exchange.look_at_waiting`."""

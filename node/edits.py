@@ -364,7 +364,7 @@ def _is_ours(home: Home) -> bool:
         return False
     try:
         told = json.loads(read_private(home.run))
-        return bool(told["pid"] == os.getpid() and os.path.samefile(told[FOLDER], home.path))
+        return bool(told["pid"] == os.getpid() and home.path.samefile(told[FOLDER]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 

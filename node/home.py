@@ -113,13 +113,14 @@ class Home:
 
         What a dead one left behind does not count, whoever has its process number by now (in a container every node is
         number 1), or listens on its port. Nor does what the node of another folder wrote, which was copied here: it
-        runs, and would be given what is meant for this one. Raises ConfigError where others can read the note, or could have written it.
+        runs, and would be given what is meant for this one. Raises ConfigError where others can read the note, or could
+        have written it.
         """
         if not self.run.exists():
             return None
         try:
             told = json.loads(read_private(self.run))
-            if not os.path.samefile(told[FOLDER], self.path):
+            if not self.path.samefile(told[FOLDER]):
                 return None
             running = Running(
                 int(told["pid"]),

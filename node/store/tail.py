@@ -6,7 +6,7 @@ store (`sync.ports.FeedReader`). What lies before the tail, or does not fit one 
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -95,6 +95,11 @@ class Tail:
 
     def peer(self, peer: str) -> PeerState:
         return self._state.peers.get(peer) or PeerState(peer)
+
+    @property
+    def known(self) -> Set[str]:
+        """Fingerprints of the certificates whose feed was read."""
+        return self._state.peers.keys()
 
     def find_giver(self, giver: Giver) -> int:
         certificate = self._state.certificates.get(giver.peer)
