@@ -1,24 +1,19 @@
-"""The running node: store, engine, both listeners and the links to its peers, put together and taken down again."""
+"""The running node: store, engine, both listeners and the links to its peers, put together; what it says of itself."""
 
 import asyncio
 import contextlib
-import gc
 import os
 import secrets
-import signal
-import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import structlog
-import uvloop
 from aiohttp import web
 
-from node import alarms, allocator, bridge, health, keyfile, logs
+from node import alarms, bridge, health, keyfile
 from node.api.callers import Callers
 from node.api.federation import Federation
 from node.api.local import Local
@@ -33,15 +28,13 @@ from node.home import Home, Running
 from node.identities import Identities
 from node.links import Links, with_waiting
 from node.memories import Memories
-from node.opening import Patience
 from node.passphrase import from_file
 from node.peers import Peer, PeerBook, book_of
 from node.proofs import Proofs
 from node.refusals import OURS, THEIRS
 from node.standing import Facts, as_listed, clock_notes, judged, since
 from node.store import Store
-from node.store.errors import StoreError, StoreLocked
-from node.store.lock import NODE
+from node.store.errors import StoreError
 from node.timekeeper import Timekeeper
 from node.tokens import load as load_tokens
 from sync.feed import Cursor
@@ -54,15 +47,9 @@ from tls.errors import TlsError
 from tls.fingerprint import Fingerprint
 from tls.gate import WARN_DAYS, Gate
 from tls.listener import Limits
-from tls.watch import Watcher
 
 RETRY_WAITING = 15.0
 """Seconds between looks at what waits in the future, and at the clock."""
-
-LAST_WORDS = 10.0
-"""Seconds that a node without a writer has to say goodbye."""
-LOST = 4
-"""The exit code of a node whose store is lost to it (node/cli/output.py)."""
 
 VERSION = version("ai-memory")
 """Looked up once: it is read from a file."""
@@ -331,45 +318,6 @@ class Daemon:
             self.tell_standings()
 
 
-@contextlib.asynccontextmanager
-async def running(
-    home: Home, config: Config, passphrase: str, stop: asyncio.Event | None = None
-) -> AsyncIterator[Daemon]:
-    """A node that serves. Raises ConfigError, KeyringError, StoreError or TlsError where it cannot.
-
-    `stop`: ends the wait for a store that another process has; then Stopped is raised.
-    """
-    store = await _opened(home, config, passphrase, stop)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, store.close)
-        daemon = Daemon(home, config, store)
-        stack.push_async_callback(daemon.exchange.close)
-        rewritten = await daemon.exchange.start()
-        if rewritten:
-            log.warning("store.restated", records=rewritten, reason="they lay in the future of this node's clock")
-        if daemon.bridge is not None:
-            await daemon.bridge.prepare(daemon.book)
-        runner = await daemon.serve_local()
-        stack.callback(home.clear_run)
-        stack.push_async_callback(runner.cleanup)
-        stack.push_async_callback(daemon.door.close)
-        await daemon.door.settle()
-        daemon.warn_of_expiry()
-        store.writer.on_commit(daemon.committed)
-        stack.push_async_callback(daemon.links.close)
-        await daemon.settle_links(daemon.book)
-        stack.push_async_callback(daemon.close)
-        daemon.begin(daemon.keep_time(), "time")
-        daemon.begin(daemon.edits.keep(), "edits")
-        daemon.begin(daemon.links.keep_looking(), "links")
-        daemon.begin(allocator.give_back(), "allocator")
-        watcher = Watcher(daemon.edits.watched)
-        watcher.start()
-        stack.push_async_callback(watcher.close)
-        daemon.poke = watcher.poke
-        yield daemon
-
-
 def _require_named(home: Home, key_file: str | None) -> None:
     """Raises ConfigError where a node has an API key and its configuration does not name it: it may have been cut off.
 
@@ -379,68 +327,3 @@ def _require_named(home: Home, key_file: str | None) -> None:
         told = f"{home.api_key} is there, and {home.config} names no [local] api_key_file: was that file cut off?"
         do = f'Put api_key_file = "{home.api_key.name}" back below [local], and whatever else is missing'
         raise ConfigError([f"{told} {do}; or take {home.api_key.name} away, to let every user of this machine in"])
-
-
-class Stopped(Exception):
-    """The node was told to stop before it had its store."""
-
-
-async def _opened(home: Home, config: Config, passphrase: str, stop: asyncio.Event | None) -> Store:
-    """The store. A command that has it for a moment, at boot say, is waited for; another node that serves is not."""
-    patience = Patience(lambda text: log.warning("store.waiting", reason=text))
-    while True:
-        try:
-            return await asyncio.to_thread(
-                Store.open, home.store(config), passphrase, readers=config["store", "readers"], holder=NODE
-            )
-        except StoreLocked as error:
-            if error.holder == NODE and home.running() is not None:
-                raise
-            pause = patience.after(error)
-        if stop is not None and stop.is_set():
-            raise Stopped
-        await asyncio.sleep(pause)
-
-
-async def serve(home: Home, config: Config, passphrase: str, *, ready: Callable[[Daemon], None]) -> None:
-    """Run until SIGINT or SIGTERM; SIGHUP reloads what may be edited. `ready` is called once both listeners are."""
-    stop, lost = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(logs.of_loop)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        async with running(home, config, passphrase, stop) as daemon:
-            loop.add_signal_handler(signal.SIGHUP, daemon.poke)
-            gc.collect()
-            gc.freeze()  # what exists now lives as long as the process: no collection need look at it again
-            daemon.store.writer.on_end(lambda: _end(loop, lost, stop))
-            ready(daemon)
-            await stop.wait()
-            log.info("node.stopping")
-    except Stopped:
-        log.info("node.stopping")
-    if lost.is_set():
-        raise StoreError(
-            "the writer of the store has ended: nothing can be stored any more.",
-            "See the log, and start the node again.",
-        )
-
-
-def _end(loop: asyncio.AbstractEventLoop, lost: threading.Event, stop: asyncio.Event) -> None:
-    """On the writer's thread, which ends. The process ends with it, in good order or not: a supervisor sees that."""
-    lost.set()
-    log.critical("store.lost", reason="the writer of the store has ended: the node stops")
-    timer = threading.Timer(LAST_WORDS, os._exit, (LOST,))
-    timer.daemon = True
-    timer.start()
-    with contextlib.suppress(RuntimeError):  # the loop is closed already
-        loop.call_soon_threadsafe(stop.set)
-
-
-def run(main: Callable[[], Any]) -> None:
-    """Run a coroutine function on the fast event loop, with short turns between threads."""
-    allocator.keep_little()
-    sys.setswitchinterval(0.0001)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())

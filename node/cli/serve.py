@@ -10,12 +10,13 @@ from typing import Any, get_args
 import click
 
 from node import config as configuration
-from node import daemon, ephemeral, logs, passphrase, setup
+from node import ephemeral, logs, passphrase, process, setup
 from node.cli.backend import HttpBackend, running_node, secret_of
 from node.cli.context import Invocation, command
 from node.cli.given import Place
 from node.cli.output import UNREACHABLE, CommandError, say
 from node.config import ConfigError
+from node.daemon import Daemon
 from node.opening import Patience
 from node.restoring import put_back
 from node.standing import exit_code, lines
@@ -124,11 +125,11 @@ def serve(invocation: Invocation, db: Path | None, throw_away: bool, key_type: K
         config = config.with_values({("store", "path"): str(db.absolute())})
     secret = secret_of(invocation.home, config)
 
-    def ready(node: daemon.Daemon) -> None:
+    def ready(node: Daemon) -> None:
         where = {"local": node.local_url, "federation": node.federation_url}
-        daemon.log.info("node.ready", home=str(invocation.home.path), **where)
+        process.log.info("node.ready", home=str(invocation.home.path), **where)
 
-    daemon.run(lambda: daemon.serve(invocation.home, config, secret, ready=ready))
+    process.run(lambda: process.serve(invocation.home, config, secret, ready=ready))
 
 
 def _serve_ephemeral(key_type: KeyType) -> None:
@@ -149,11 +150,11 @@ def _serve_ephemeral(key_type: KeyType) -> None:
         )
         secret = passphrase.from_file(made.home.passphrase)
 
-        def ready(node: daemon.Daemon) -> None:
+        def ready(node: Daemon) -> None:
             assert node.federation_url is not None, "its allowlist is not empty"
             say(made.ready_line(node.federation_url, node.local_url))
 
-        daemon.run(lambda: daemon.serve(made.home, config, secret, ready=ready))
+        process.run(lambda: process.serve(made.home, config, secret, ready=ready))
     finally:
         shutil.rmtree(made.home.path)
 

@@ -20,7 +20,8 @@ from nodes import BRISK, PASSPHRASE, Place, events, eventually, has, pair, servi
 
 from node import config as configuration
 from node.config import ConfigError
-from node.daemon import Daemon, serve
+from node.daemon import Daemon
+from node.process import serve
 from tls.fingerprint import Fingerprint
 
 HELLO = request("GET", "/api/v1/health")

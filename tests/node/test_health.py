@@ -257,7 +257,7 @@ async def test_a_writer_that_ended_is_told(mesh: Mesh, monkeypatch: pytest.Monke
 NODE = """
 import sys, time
 from pathlib import Path
-from node import daemon
+from node import process
 from node.cli import main
 from node.links import Links
 from node.store.wal import WriteAheadLog
@@ -270,7 +270,7 @@ def written(log):
 if how != "sound":
     WriteAheadLog.written = written
 if how == "stuck":
-    daemon.LAST_WORDS = 0.5
+    process.LAST_WORDS = 0.5
     async def close(self):
         import asyncio
         await asyncio.Event().wait()

@@ -20,9 +20,10 @@ from stores import key_of
 from node import config as configuration
 from node import setup
 from node.config import PeerConfig
-from node.daemon import Daemon, running
+from node.daemon import Daemon
 from node.demo.mesh import free_ports
 from node.home import Home
+from node.process import running
 from node.store import making
 from sync.draft import Fields, new_memory
 from sync.ids import memory_id
