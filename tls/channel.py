@@ -189,8 +189,14 @@ class Channel:
         found = self.refusal
         if self._server or found.reason is None:
             return error
-        # The callback is asked for the CA before the leaf; what was shown may be known all the same.
-        return PeerRefused(found.reason, found.fingerprint or self._presented(), found.fault)
+        # The callback is asked for the CA before the leaf, and the peer's certificate is nobody's until the end: where
+        # the CA is at fault, what was shown stands at the beginning of the chain.
+        return PeerRefused(found.reason, found.fingerprint or self._sent(), found.fault)
+
+    def _sent(self) -> Fingerprint | None:
+        """What a server has sent first, whatever became of it."""
+        chain = self._connection.get_peer_cert_chain(as_cryptography=True)
+        return Fingerprint.of_der(chain[0].public_bytes(Encoding.DER)) if chain else None
 
     def _refuse(self, error: ssl.SSLError) -> NoReturn:
         self.refusal.alert = str(error.args[-1]) if error.args else None

@@ -4,7 +4,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-HANDSHAKE, APPLICATION_DATA = 22, 23
+ALERT, HANDSHAKE, APPLICATION_DATA = 21, 22, 23
+CLOSE_NOTIFY = b"\x01\x00"
 UPDATE_REQUESTED = b"\x18\x00\x00\x01\x01"
 UPDATE_NOT_REQUESTED = b"\x18\x00\x00\x01\x00"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from certs import Mesh
-from records import APPLICATION_DATA, UPDATE_NOT_REQUESTED, Sealer
+from records import ALERT, APPLICATION_DATA, CLOSE_NOTIFY, UPDATE_NOT_REQUESTED, Sealer
 
 from tls import channel as channel_module
 from tls.channel import BARREN_BYTES, Channel
@@ -113,3 +113,12 @@ def test_key_updates_among_data_are_borne(mesh: Mesh) -> None:
         pair.incoming.write(pair.sealer.update(UPDATE_NOT_REQUESTED))
         pair.incoming.write(pair.sealer.record(APPLICATION_DATA, b"x" * 1_000))
         assert pair.read_all() == b"x" * 1_000
+
+
+def test_a_close_behind_one_that_openssl_was_given_is_found(mesh: Mesh) -> None:
+    """It waits in the loop's buffer, and nothing more will come: whoever left it there would wait for ever."""
+    pair = Pair(mesh)
+    pair.incoming.write(pair.sealer.update(UPDATE_NOT_REQUESTED))
+    pair.server._feed()
+    pair.incoming.write(pair.sealer.record(ALERT, CLOSE_NOTIFY))
+    pair.server.unwrap()

@@ -10,6 +10,8 @@ from certs import Mesh, Visitor, bare
 from knocking import LOOPS, Notes, knock, listening, on_loop, plain_client, until
 
 from tls import contexts
+from tls.channel import PeerRefused
+from tls.explain import Known, explain
 from tls.gate import Gate
 
 Knocked = tuple[bytes, str | None, Notes]
@@ -192,3 +194,26 @@ def test_a_connection_outlives_its_certificate_and_the_next_does_not_come_about(
             writer.transport.abort()
 
     on_loop(loop, main)
+
+
+@pytest.mark.parametrize("is_pinned", [True, False], ids=["the right one", "another"])
+def test_what_was_shown_is_known_although_its_ca_was_at_fault(own: Mesh, *, is_pinned: bool) -> None:
+    """OpenSSL asks for the CA first, and ends there. That another node answers is still the first thing to say."""
+    server = _broken(own, "the intermediate is no CA")
+    pin = server.fingerprint if is_pinned else own.node.fingerprint
+    gate = Gate(own.friend.files, own.listing(own.node, server))
+
+    async def main() -> None:
+        async with listening(Gate(server.files, own.listing(own.friend))) as (listener, _):
+            context = gate.client_context(frozenset((pin,)))
+            await asyncio.open_connection("127.0.0.1", listener.port, ssl=context)
+
+    with pytest.raises(PeerRefused) as refused:
+        on_loop("asyncio", main)
+    assert refused.value.fault is not None and refused.value.fault.is_ca
+    assert refused.value.shown == server.fingerprint
+    leaf = gate.identity.leaf
+    dates = leaf.not_valid_before_utc, leaf.not_valid_after_utc, datetime.now(UTC)
+    found = explain(refused.value, gate.own_fingerprint, "desk", Known(pin, True, *dates, "deep"))
+    assert found.code == ("peer_untrusted" if is_pinned else "wrong_pin")
+    assert "signed by a certificate that is no CA's" in found.text or not is_pinned

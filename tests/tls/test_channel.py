@@ -386,3 +386,19 @@ def test_a_transport_of_another_library_has_no_channel(mesh: Mesh) -> None:
     assert channel_of(Plain(server)) is server
     with pytest.raises(TypeError, match="no channel of this program below it, but NoneType"):
         channel_of(Plain(None))
+
+
+def _mebibyte_sent(mesh: Mesh) -> Channel:
+    """A channel for which that much has come in, and nothing of it was read."""
+    left, right = _connected(mesh)
+    left.write(bytes(1 << 20))
+    return right
+
+
+def test_what_came_in_goes_through_openssl_a_chunk_at_a_time(mesh: Mesh) -> None:
+    """Whatever waits, a call has no more than that to work through, and OpenSSL keeps no copy of the rest."""
+    right, held = _mebibyte_sent(mesh), 0
+    for _ in range(1_000):
+        assert right.read(1) == b"\0"
+        held = max(held, right._held(right._into_openssl))
+    assert 0 < held <= 16_384

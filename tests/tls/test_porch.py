@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,9 @@ from certs import Mesh
 from knocking import on_loop
 
 from tls import porch
+from tls.address import networks
 from tls.channel import Refusal
+from tls.crowd import Visitor
 from tls.gate import Gate
 from tls.listener import Limits
 from tls.porch import Porch
@@ -91,3 +94,50 @@ def test_a_turn_that_has_not_come_is_waited_for(mesh: Mesh) -> None:
         return timers
 
     assert on_loop("asyncio", main) == ["turn False"]
+
+
+def test_a_sweep_ends_who_waits_too_long_and_nobody_else(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has passed a moment ago, or was sent away, is on the list of visits still, and is let be."""
+    monkeypatch.setattr(porch, "_tune", lambda _: None)  # a pair of sockets has no TCP
+
+    async def main() -> list[str]:
+        told: list[str] = []
+        gate = Gate(mesh.node.files, mesh.listing())
+        entry = Porch(gate, Limits(600), lambda _: asyncio.Protocol(), lambda event: told.append(event.address))
+        pairs = [socket.socketpair() for _ in range(3)]
+        for name, (one, _) in zip(("slow", "young", "passed"), pairs, strict=True):
+            one.setblocking(False)
+            entry.arrived(one, f"203.0.113.{len(name)}")
+        slow, _, passed = entry.visits.values()
+        for visit in (slow, passed):
+            visit.visitor = replace(visit.visitor, since=visit.visitor.since - 601)
+        passed.room = None
+        entry._timers["sweep"].cancel()
+        entry._sweep()
+        await entry.close()
+        for _, other in pairs:
+            other.close()
+        return told
+
+    assert on_loop("asyncio", main) == ["203.0.113.4"]
+
+
+def test_who_is_known_waits_for_no_rest_after_somebody_elses_turn(mesh: Mesh) -> None:
+    """Of strangers one goes, and then the loop belongs to others for a while; those who are known go one and all."""
+
+    async def main(*, known: bool) -> int:
+        entry = Porch(Gate(mesh.node.files, mesh.listing()), Limits(), lambda _: asyncio.Protocol(), lambda _: None)
+        waiting = [Visitor(number, networks("203.0.113.1"), known, 0.0) for number in range(3)]
+        gone: list[int] = []
+        for one in waiting:
+            turn: Any = SimpleNamespace(set_result=lambda _, number=one.number: gone.append(number))
+            visit: Any = SimpleNamespace(turn=turn)
+            entry.visits[one.number] = visit
+            entry._turns[known].wait(one)
+        entry._next_turn(known)
+        for timer in entry._timers.values():
+            timer.cancel()
+        return len(gone)
+
+    assert on_loop("asyncio", lambda: main(known=True)) == 3
+    assert on_loop("asyncio", lambda: main(known=False)) == 1
