@@ -48,6 +48,8 @@ from tls.fingerprint import Fingerprint
 from tls.gate import WARN_DAYS, Gate
 from tls.listener import Limits
 
+LOCAL_CONNECTIONS = 256
+"""Of the local listener at one time: every user of the machine can open some, and they cost a descriptor each."""
 RETRY_WAITING = 15.0
 """Seconds between looks at what waits in the future, and at the clock."""
 
@@ -195,7 +197,7 @@ class Daemon:
             any_host=self.config["local", "allow_non_loopback"] and not self.config["local", "hosts"],
             hosts=self.config["local", "hosts"],
         )
-        runner = Runner(local.application())
+        runner = Runner(local.application(), most=LOCAL_CONNECTIONS)
         await runner.setup()
         address = self.config.address("local")
         site = web.TCPSite(runner, address.host, address.port)

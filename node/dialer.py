@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext
@@ -13,6 +14,10 @@ import aiohttp
 from sync.wire import MAX_BODY
 
 CONNECT_TIMEOUT = 5.0
+LAST_WORDS = 1.0
+"""Seconds that a peer has for its part of a connection's end: loops wait half a minute, for each of its connections."""
+LONGEST_ASKED = 300.0
+"""Seconds that a peer may ask this node to wait: whatever it said, it may be well again."""
 FIRST_GAP, LONGEST_GAP = 1.0, 30.0
 """Seconds between two hang-ups that are told."""
 
@@ -24,7 +29,7 @@ class Answer:
     status: int
     body: bytes
     retry_after: float
-    """Seconds that the peer asked us to wait; 0 where it did not say."""
+    """Seconds that the peer asked us to wait, at most `LONGEST_ASKED`; 0 where it did not say."""
     headers: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Looked up in any case of letters."""
 
@@ -106,9 +111,14 @@ class Dialer:
         return b"".join(parts)
 
     def _open(self) -> aiohttp.ClientSession:
+        with warnings.catch_warnings():  # aiohttp has no other way than this one, which it means to take away
+            warnings.simplefilter("ignore", DeprecationWarning)
+            connector = aiohttp.TCPConnector(
+                limit=2, keepalive_timeout=60, socket_factory=self._socket, ssl_shutdown_timeout=LAST_WORDS
+            )
         # Two lanes a peer; no cookies, no proxy from the environment, and no second attempt behind our back.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=2, keepalive_timeout=60, socket_factory=self._socket),
+            connector=connector,
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -146,4 +156,5 @@ class Dialer:
 
 
 def _seconds(text: str | None) -> float:
-    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else 0.0
+    asked = float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else 0.0
+    return min(asked, LONGEST_ASKED)

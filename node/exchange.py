@@ -334,7 +334,7 @@ class Exchange:
         if names:
             self.reported[peer] = names
             text = "reported by that peer about this node"
-            log.warning("peer.reports", peer=self.book.find(peer).name, names=list(names), reason=text)
+            self.told.warn("peer.reports", self.book.find(peer).name, names=list(names), reason=text)
         else:
             del self.reported[peer]
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +26,8 @@ from tls.watch import Watcher
 
 LAST_WORDS = 10.0
 """Seconds that a node without a writer has to say goodbye."""
+FILES = 8_192
+"""Descriptors; the listeners have bounds far below it."""
 LOST = 4
 """The exit code of a node whose store is lost to it (node/cli/output.py)."""
 
@@ -127,9 +130,18 @@ def _end(loop: asyncio.AbstractEventLoop, lost: threading.Event, stop: asyncio.E
         loop.call_soon_threadsafe(stop.set)
 
 
+def _more_files() -> None:
+    """As many descriptors as the system lets this process have: 1,024 are few for peers, clients and store."""
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if few != resource.RLIM_INFINITY and few < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def run(main: Callable[[], Any]) -> None:
     """Run a coroutine function on the fast event loop, with short turns between threads."""
     allocator.keep_little()
+    _more_files()
     sys.setswitchinterval(0.0001)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

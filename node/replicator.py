@@ -176,7 +176,7 @@ class Replicator:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("sync.bug", peer=self.peer.name, exc_info=error)
+            self._exchange.told.say("error", "sync.bug", self.peer.name, exc_info=error)
         self._turn()
 
     async def _do(self, action: Action) -> None:
@@ -250,7 +250,8 @@ class Replicator:
     async def _pull(self) -> None:
         life, is_reading_all = self._exchange.life, self._is_reading_all
         cursor = self._again_from if is_reading_all else self._exchange.last_held(self.peer.fingerprint)
-        query = {"limit": str(self._limits.shared(self._share[Action.PULL]).records), "for": life}
+        limits = self._limits.shared(self._share[Action.PULL])
+        query = {"limit": str(limits.records), "for": life}
         query["standing"] = wire.encode_standing(self._standing())
         if cursor is not None:
             query["cursor"] = cursor
@@ -262,10 +263,12 @@ class Replicator:
         self._exchange.heard(self.peer.fingerprint, incoming.standing)
         self._exchange.heard_of_us(self.peer.fingerprint, incoming.alarms)
         more = incoming.more and (taken.moved or not taken.full)
+        count = len(incoming.versions) + len(incoming.page.offers)
+        thin = count < limits.records // 10 and len(body) < SMALLEST_PAGE // 2
         if is_reading_all:
             self._again_from, self._is_reading_all = incoming.page.to, more
             more = True  # once it is done, the usual reading goes on
-        self.machine.pull_done(time.monotonic(), more)
+        self.machine.pull_done(time.monotonic(), more, thin=thin)
 
     # --- both
 
@@ -339,12 +342,14 @@ CONFIRMED = {
 
 
 def clock_ahead(date: str | None, now: float) -> float | None:
-    """Seconds by which a peer's clock is ahead of ours, by the `Date` of its answer; None where it says none."""
+    """Seconds by which a peer's clock is ahead of ours, by the `Date` of its answer; None where it says none.
+
+    That is its own text, and may be any: of a year or an offset that no clock has, say.
+    """
     try:
-        told = None if date is None else parsedate_to_datetime(date)
-    except ValueError:
-        told = None
-    return None if told is None else round(told.timestamp() - now, 1)
+        return None if date is None else round(parsedate_to_datetime(date).timestamp() - now, 1)
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def store_trouble(error: StoreError) -> tuple[str, str]:

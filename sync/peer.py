@@ -21,6 +21,12 @@ PATIENCE = 2
 """Pushes in a row that may move nothing before the next one waits."""
 LULL = 1.0
 """Seconds after which the receiver's cursor is moved over what was not for it."""
+WAKING = 1.0
+"""Seconds at least between two waits that a call of the peer ends: it may call without end, and answer none of ours."""
+THIN_PAGES = 4
+"""Pages in a row with next to nothing in them, and more to come, before the next one is asked for with a pause."""
+THIN_WAIT = 0.05
+"""Seconds. An honest feed has such pages where much of it came from here, and a liar as many as it likes."""
 
 
 class Action(enum.Enum):
@@ -91,6 +97,8 @@ class PeerMachine:
         self._covered = -1  # the feed number up to which the receiver is known to have seen us
         self._last = 0  # the feed number at our last commit
         self._pulled: bool | None = None  # None: never; False: there was more; True: to the end
+        self._thin = 0  # pages in a row
+        self._woken_at = -WAKING
         self._pull_anew = False  # the rules changed while a pull under the old ones was under way
         self._stalls = 0
         self._due = False
@@ -112,9 +120,10 @@ class PeerMachine:
         """A request from this peer arrived: it is up, so do not sit out a wait. True where there was one."""
         if not self._attempts:
             return False
+        at = max(now, self._woken_at + WAKING)
         self._attempts = 0
-        self._retry_at = self._resume_at = now
-        self._pull.due_at = now  # ask what we missed
+        self._woken_at = self._retry_at = self._resume_at = at
+        self._pull.due_at = at  # ask what we missed
         return True
 
     def read_again(self, now: float) -> None:
@@ -162,13 +171,15 @@ class PeerMachine:
         self._push.due_at = now + self._period()
         self._note_step(now)
 
-    def pull_done(self, now: float, more: bool) -> None:
-        """An answer to since was applied."""
+    def pull_done(self, now: float, more: bool, *, thin: bool = False) -> None:
+        """An answer to since was applied. `thin`: there was next to nothing in it."""
         self._end(self._pull, now)
         self._pulled = not more
         is_due = more or self._pull_anew
         self._pull_anew = False
-        self._pull.due_at = now if is_due else now + self._period()
+        self._thin = self._thin + 1 if more and thin else 0
+        wait = THIN_WAIT if self._thin > THIN_PAGES else 0.0
+        self._pull.due_at = now + (wait if is_due else self._period())
         self._note_step(now)
 
     def failed(self, now: float, action: Action, code: str, text: str, retry_after: float = 0.0) -> None:

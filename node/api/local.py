@@ -139,7 +139,10 @@ class Local:
         application = web.Application(client_max_size=self._max_body, middlewares=[from_here])
         application[ANSWERS] = HEADERS
         for method, path, right, handler in self.routes:
-            application.router.add_route(method, PREFIX + path, self._asked(right, handler))
+            # By itself aiohttp takes no brace for part of a name, and an id may hold one.
+            application.router.add_route(
+                method, PREFIX + path.replace("{id}", "{id:[^/]+}"), self._asked(right, handler)
+            )
         return application
 
     def _asked(self, right: Right, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -26,16 +26,21 @@ log = structlog.get_logger("http")
 
 
 class Runner(web.AppRunner):
-    """Serves an application on whatever accepts connections. `is_impatient`: who does not read is cut off."""
+    """Serves an application on whatever accepts connections. `is_impatient`: who does not read is cut off.
 
-    def __init__(self, application: web.Application, *, is_impatient: bool = False) -> None:
+    `most`: connections at one time; None where whoever accepts them counts.
+    """
+
+    def __init__(self, application: web.Application, *, is_impatient: bool = False, most: int | None = None) -> None:
         super().__init__(application, shutdown_timeout=GRACE)
+        self._most = most
         self._connection = _ImpatientConnection if is_impatient else _Connection
         self._headers = application.get(ANSWERS, {})
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(guarded(made.request_handler), made.request_factory, self._connection, self._headers)
+        handler = guarded(made.request_handler)
+        return _Server(handler, made.request_factory, self._connection, self._headers, self._most)
 
 
 class _Server(web.Server):
@@ -45,6 +50,7 @@ class _Server(web.Server):
         request_factory: Any,
         connection: "type[_Connection]",
         headers: Mapping[str, str],
+        most: int | None,
     ) -> None:
         async def answered(request: web.BaseRequest) -> web.StreamResponse:
             response = await handler(request)
@@ -55,6 +61,15 @@ class _Server(web.Server):
         self.told = Told()
         self._connection = connection
         self.answer_headers = headers
+        self._most = most
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Where there are too many, the one that has been idle for longest goes; where none is, the new one."""
+        super().connection_made(handler, transport)
+        if self._most is not None and len(self.connections) > self._most:
+            idle = (one for one in self.connections if one is not handler and one._current_request is None)
+            next(idle, handler).force_close()
+            self.told.say("warning", "http.crowded", most=self._most, reason="too many connections at one time")
 
     def __call__(self) -> web.RequestHandler:
         return self._connection(

@@ -26,7 +26,7 @@ from sync.errors import RemoteError
 from sync.legacy import messages, paging
 from sync.legacy.messages import Rows, decode_answer, decode_quota, decode_since, encode_push
 from sync.legacy.paging import Step
-from sync.peer import Health, Pace, Trouble
+from sync.peer import WAKING, Health, Pace, Trouble
 
 PUSH = "/api/v1/sync/push"
 SINCE = "/api/v1/sync/since"
@@ -66,6 +66,7 @@ class LegacyReplicator:
         self._scan_limit = USUAL
         self._pull_at = self._scan_at = self._retry_at = self._quota_until = 0.0
         self._number = self._reached = 0
+        self._woken_at = -WAKING
         self._trouble: Trouble | None = None
         self._in_step_since: float | None = None
         self._links = LinkSender(peer, desk, agent, self._push, self._read_new)
@@ -96,8 +97,9 @@ class LegacyReplicator:
 
     def heard_from(self) -> None:
         """The peer called us: it is up, so do not sit out a wait."""
-        if self._trouble is not None:
-            self._retry_at = self._pull_at = 0.0
+        now = time.monotonic()
+        if self._trouble is not None and self._woken_at <= now:
+            self._woken_at = self._retry_at = self._pull_at = max(now, self._woken_at + WAKING)
             self._news.set()
 
     def read_again(self) -> None:
@@ -141,7 +143,7 @@ class LegacyReplicator:
             self._failed(*store_trouble(error))
         except Exception as error:
             # Ours: a bug. The loop goes on, and tries again.
-            log.exception("sync.bug", peer=self.peer.name)
+            self._desk.say("error", "sync.bug", self.peer, exc_info=error)
             self._failed("internal", f"this node could not do its part ({type(error).__name__}); see its log")
         else:
             if time.monotonic() >= self._quota_until:

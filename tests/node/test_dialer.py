@@ -12,7 +12,7 @@ from certs import Mesh
 from knocking import until
 
 from node import dialer as dialer_module
-from node.dialer import FIRST_GAP, LONGEST_GAP, Answer, AnswerTooLargeError, Dialer
+from node.dialer import FIRST_GAP, LONGEST_ASKED, LONGEST_GAP, Answer, AnswerTooLargeError, Dialer
 from tls.gate import Gate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -155,3 +155,52 @@ async def test_a_peer_that_had_a_reason_to_hang_up_is_told_at_once_again(mesh: M
         await dialer.get("/x", {})
     assert dialer._gap == FIRST_GAP
     await dialer.close()
+
+
+@pytest.mark.parametrize("asked", ["301", "999999"])
+async def test_nobody_is_waited_for_longer_than_that(mesh: Mesh, asked: str) -> None:
+    """Whatever a peer asked for in a bad hour, it may be well again."""
+    said = f"HTTP/1.1 503 Busy\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n".encode()
+    async with calling(mesh, said) as dialer:
+        assert (await dialer.get("/x", {})).retry_after == LONGEST_ASKED
+
+
+async def _open_after_its_end(mesh: Mesh, seconds: float) -> bool:
+    """Whether our end of a connection is open still, whose other end has answered and does nothing more."""
+    said = asyncio.Event()
+
+    class Mute(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            self.transport.pause_reading()  # nor does it see our close_notify
+            said.set()
+
+    loop, listing = asyncio.get_running_loop(), mesh.listing(mesh.node, mesh.friend)
+    context = Gate(mesh.friend.files, listing).client_context(frozenset((mesh.node.fingerprint,)))
+    server = await loop.create_server(Mute, "127.0.0.1", 0, ssl=Gate(mesh.node.files, listing).server_context())
+    async with server, Dialer(f"https://127.0.0.1:{port_of_server(server)}", lambda: context, 10.0) as dialer:
+        await dialer.get("/x", {})
+        await said.wait()
+        (ours,) = dialer._sockets
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: ours.fileno() < 0, seconds)
+        return ours.fileno() >= 0
+
+
+def port_of_server(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+async def test_a_peer_that_does_not_end_a_connection_keeps_none_of_ours(mesh: Mesh) -> None:
+    """Each would stay while the loop waits for its close_notify, and it may have us open as many as it likes."""
+    assert not await _open_after_its_end(mesh, 4.0)
+
+
+async def test_with_the_patience_of_the_loop_they_would_pile_up(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control."""
+    monkeypatch.setattr(dialer_module, "LAST_WORDS", 30.0)
+    assert await _open_after_its_end(mesh, 2.0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sync import peer
 from sync.errors import LocalError
-from sync.peer import LULL, PATIENCE, Action, Health, Pace, PeerMachine, View
+from sync.peer import LULL, PATIENCE, THIN_PAGES, THIN_WAIT, Action, Health, Pace, PeerMachine, View
 
 PUSH, PULL = Action.PUSH, Action.PULL
 LIFE, OTHER_LIFE = "a" * 16, "b" * 16
@@ -75,8 +75,8 @@ class Playbook:
         self.machine.push_put_off(self.now, covered)
         return self
 
-    def pulled(self, *, more: bool = False) -> "Playbook":
-        self.machine.pull_done(self.now, more)
+    def pulled(self, *, more: bool = False, thin: bool = False) -> "Playbook":
+        self.machine.pull_done(self.now, more, thin=thin)
         return self
 
     def fails(self, action: Action, code: str = "unreachable", retry_after: float = 0.0) -> "Playbook":
@@ -288,6 +288,28 @@ def test_traffic_from_the_peer_ends_the_wait() -> None:
     book = in_step().at(PERIOD).wants(PUSH, PULL).pulled().fails(PUSH).wants()
     book.hears(ends_a_wait=True).wants(PUSH, PULL).hears(ends_a_wait=False)
     in_step().hears(ends_a_wait=False).wants()
+
+
+def test_traffic_without_end_ends_a_wait_a_second_and_no_more() -> None:
+    """Who calls all the time and answers nothing would have this node call all the time as well."""
+    book, tries = in_step(first_retry=30.0).at(PERIOD), 0
+    for _ in range(1_000):  # ten seconds
+        for action in book.machine.poll(book.now):
+            book.fails(action)
+            tries += action is PULL
+        book.machine.heard_from(book.now)
+        book.after(0.01)
+    assert 9 <= tries <= 12
+
+
+def test_pages_with_next_to_nothing_in_them_are_asked_for_with_pauses() -> None:
+    """An honest feed has some in a row, and a liar as many as it likes; a page with something in it ends that."""
+    book = in_step(push=False).at(PERIOD).wants(PULL)
+    for _ in range(THIN_PAGES):
+        book.pulled(more=True, thin=True).wants(PULL)
+    for _ in range(3):
+        book.pulled(more=True, thin=True).wants().sleeps(THIN_WAIT).after(THIN_WAIT).wants(PULL)
+    book.pulled(more=True).wants(PULL).pulled(more=True, thin=True).wants(PULL)
 
 
 def test_traffic_does_not_say_that_all_is_well() -> None:

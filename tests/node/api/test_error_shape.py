@@ -273,7 +273,7 @@ def _has_the_form(reply: Reply) -> bool:
 class _Unguarded(web.AppRunner):
     """What would serve without `Runner`."""
 
-    def __init__(self, application: web.Application) -> None:
+    def __init__(self, application: web.Application, most: int | None) -> None:
         super().__init__(application, access_log=None, auto_decompress=False)
 
 
