@@ -66,8 +66,11 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Where there are too many, the one that has been idle for longest goes; where none is, the new one."""
         super().connection_made(handler, transport)
-        if self._most is not None and len(self.connections) > self._most:
-            idle = (one for one in self.connections if one is not handler and one._current_request is None)
+        if self._most is None or len(self.connections) <= self._most:
+            return
+        there = [one for one in self.connections if one.transport is not None]  # not those that are being closed
+        if len(there) > self._most:
+            idle = (one for one in there if one is not handler and one._current_request is None)
             next(idle, handler).force_close()
             self.told.say("warning", "http.crowded", most=self._most, reason="too many connections at one time")
 
