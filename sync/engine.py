@@ -65,21 +65,22 @@ class Engine:
         return len(future)
 
     def rolled_back(self, ledger: Ledger, peer: str, now: int) -> tuple[Alarm, ...]:
-        """A peer's cursor proves a rollback: a new life, and no cursor of ours is trusted any more.
+        """A peer's cursor speaks of a rollback: a new life, and no cursor of ours is trusted any more.
 
-        Empty where that peer was believed less than an hour ago.
+        It may be a lie: nobody can tell who has lost what it speaks of, and a new life costs little. Empty where that
+        peer was believed less than an hour ago.
         """
         if not self._may_believe(peer, now):
             return ()
         self._believed[peer] = now
         self.restored(ledger)
-        found_out = "its cursor proves that this store once held a feed that it lacks now"
-        return (Alarm("rolled_back", peer, f"{found_out}: {lives.WHAT_TO_DO}"),)
+        found_out = "its cursor says that this store once held a feed that it lacks now"
+        return (Alarm("rolled_back", peer, f"{found_out}: {lives.WHAT_TO_DO}, and if that is in order this peer lied"),)
 
     def restored(self, ledger: Ledger) -> None:
         """This store is an older copy of itself: a new life, and no cursor of ours is trusted any more.
 
-        A peer proves it, or whoever put the copy there says so before anything else is written.
+        A peer says so, or whoever put the copy there says so before anything else is written.
         """
         batch = Batch(ledger, self._mint)
         batch.begin_life(lives.ROLLED_BACK)

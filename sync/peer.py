@@ -232,8 +232,9 @@ class PeerMachine:
 
     @property
     def trouble(self) -> Trouble | None:
-        """Why a lane does not work; None where both do."""
-        return self._push.trouble or self._pull.trouble
+        """Why a lane does not work, the one that failed last before the other; None where both do."""
+        last, other = self._lane(self._failed_last), self._push if self._failed_last is Action.PULL else self._pull
+        return last.trouble or other.trouble
 
     @property
     def wanted(self) -> frozenset[bytes]:
