@@ -79,15 +79,24 @@ def accusation(version: Version, lies: Sequence[Dot]) -> str:
     )
 
 
-def equivocation(version: Version, kept: Sequence[Kept]) -> str | None:
-    """Who used a counter twice, where a version is one of several signed ones under it; None where none is."""
-    dot = version.dot
+def equivocation(version: Version, kept: Sequence[Kept], own: Own) -> str | None:
+    """Who used a counter twice, where a version is one of several signed ones under it; None where none is.
+
+    One key that signed two is accused. Of two keys one may have taken the other's counter, and only the node whose it
+    is knows which: by the MAC, under which a lie is no twin of what that node wrote.
+    """
+    dot, place = version.dot, own.places.get(version.dot.actor)
     twins = [
         one.version
         for one in kept
-        if one.version.dot.actor == dot.actor and one.version.dot.number == dot.number and one.version.signature
+        if one.version.dot.actor == dot.actor
+        and one.version.dot.number == dot.number
+        and one.version.signature
+        and (place is None or lives.issued_by(own.lives[place], one.version.key, one.version.dot))
     ]
     if len(twins) < 2 or not version.signature:
         return None
-    signers = " and ".join(sorted({signed_by(one) for one in twins}))
-    return f"{signers} signed {len(twins)} versions of {version.shown} under one counter; all of them are kept"
+    signers = sorted({signed_by(one) for one in twins})
+    who = f"{' and '.join(signers)} signed {len(twins)} versions of {version.shown} under one counter"
+    told = "" if len(signers) == 1 else ": a node was copied, or one of these took the other's counter to accuse it"
+    return f"{who}{told}; all of them are kept"

@@ -301,7 +301,7 @@ class Receiver:
 
     def _check_twins(self, peer: str, version: Version, kept: Sequence[Kept]) -> None:
         """Two signed versions under one counter: somebody used it twice. Both are kept, and the signers named."""
-        if told := claims.equivocation(version, kept):
+        if told := claims.equivocation(version, kept, self._ours()):
             self._alarm("equivocation", peer, told)
 
     def _begin_life(self, reason: str) -> None:

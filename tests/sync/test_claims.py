@@ -13,6 +13,7 @@ from sync.attest import Stamp
 from sync.context import Context
 from sync.dot import Dot
 from sync.merge import supersedes
+from sync.ports import Kept
 from sync.record import Refused, load, read
 from sync.version import Key, Version
 
@@ -321,3 +322,31 @@ def test_a_lie_that_is_kept_is_told_once() -> None:
     signed = replace(liar, signature=b"s" * 64, tag=b"")
     assert kinds(desk, signed) == []
     assert desk.tags(liar.key) == {signed.tag}
+
+
+# --- one counter, used twice
+
+
+def _twins() -> tuple[Version, list[Kept]]:
+    signed = [versions.version({ALICE: 1}, content=text, signature=b"s" * 64) for text in ("one", "two")]
+    return signed[1], [Kept(one, 0) for one in signed]
+
+
+@pytest.mark.parametrize("keys", [1, 2])
+def test_of_two_keys_none_is_accused_alone(keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A liar has only to sign something under a counter that it read: then whose the counter is has done nothing."""
+    version, kept = _twins()
+    monkeypatch.setattr(claims, "signed_by", lambda one: f"key {load(one.doc).content if keys == 2 else 'one'}")
+    told = claims.equivocation(version, kept, claims.Own((), {}, 0))
+    assert told is not None and "under one counter" in told
+    assert ("or one of these took the other's counter to accuse it" in told) is (keys == 2)
+
+
+@pytest.mark.parametrize("is_copied", [False, True], ids=["taken", "of a copied node"])
+def test_under_a_counter_of_ours_a_lie_is_no_twin(monkeypatch: pytest.MonkeyPatch, *, is_copied: bool) -> None:
+    """That is a forged claim, and told as one. Both are ours only where this node was copied, with its secret."""
+    version, kept = _twins()
+    true = {one.version.dot for one in kept if is_copied or one.version is not version}
+    monkeypatch.setattr(lives, "issued_by", lambda life, key, dot: dot in true)
+    own = claims.Own((lives.Life(ALICE, 0, b"s" * 32, lives.START),), {ALICE: 0}, 1)
+    assert (claims.equivocation(version, kept, own) is not None) is is_copied
