@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
+from knocking import client_hello
 
 from tests.bench.wire import client_context
 
@@ -25,15 +26,6 @@ DRIP = 0.02
 """Seconds between two bytes of one who says hello byte by byte."""
 TIRED = 10.0
 """Seconds after which a connection is given up, and another one begun."""
-
-
-def client_hello(context: ssl.SSLContext) -> bytes:
-    """What such a client says first."""
-    outgoing = ssl.MemoryBIO()
-    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
 
 
 class Stranger:

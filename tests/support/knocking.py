@@ -1,6 +1,7 @@
 """A gate with a protocol behind it that notes whatever reaches it, and the ways to knock at it."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -78,6 +79,46 @@ def plain_client(mesh: Mesh, visitor: Visitor | None, *, tls12: bool = False) ->
     if tls12:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def client_hello(context: ssl.SSLContext) -> bytes:
+    """What such a client says first."""
+    outgoing = ssl.MemoryBIO()
+    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+class ByHand:
+    """A client that only moves bytes: when it sends and when it listens is up to the test."""
+
+    def __init__(self, context: ssl.SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing)
+
+    @classmethod
+    async def connected(cls, context: ssl.SSLContext, port: int) -> "ByHand":
+        return cls(context, *await asyncio.open_connection("127.0.0.1", port))
+
+    def send(self) -> None:
+        """All that waits to be sent."""
+        self.writer.write(self._outgoing.read())
+
+    async def receive(self) -> None:
+        """Wait for more to come."""
+        self._incoming.write(await self.reader.read(65_536))
+
+    async def shake_hands(self) -> None:
+        """As far as it needs the other end: what is said last is not sent yet. Raises ssl.SSLError."""
+        while True:
+            try:
+                self.tls.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                self.send()
+                await self.receive()
 
 
 async def knock(port: int, context: ssl.SSLContext, body: bytes = b"hello") -> tuple[bytes, str | None]:

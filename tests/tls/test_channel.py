@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from certs import Mesh
-from knocking import LOOPS, Notes, listening, on_loop, plain_client, until
+from knocking import LOOPS, ByHand, Notes, listening, on_loop, plain_client, until
 from OpenSSL import SSL
 
 from tls.channel import Channel, channel_of, mapped
@@ -147,29 +147,21 @@ def test_a_close_that_does_not_wait_cuts_the_answer_off(mesh: Mesh, loop: str, m
 
 async def _at_once(mesh: Mesh, port: int, patience: float) -> bytes:
     """A request in the same segment as the client's Finished, from a client that only moves bytes."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = plain_client(mesh, mesh.friend).wrap_bio(incoming, outgoing)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    client = await ByHand.connected(plain_client(mesh, mesh.friend), port)
     try:
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                writer.write(outgoing.read())
-                incoming.write(await reader.read(65_536))
-        tls.write(b"hello")
-        writer.write(outgoing.read())
+        await client.shake_hands()
+        client.tls.write(b"hello")
+        client.send()
         async with asyncio.timeout(patience):
             while True:
                 try:
-                    return tls.read(100)
+                    return client.tls.read(100)
                 except ssl.SSLWantReadError:
-                    incoming.write(await reader.read(65_536))
+                    await client.receive()
     except TimeoutError:
         return b""
     finally:
-        writer.transport.abort()
+        client.writer.transport.abort()
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -1,11 +1,8 @@
 """When a client has said hello: counted by the record's own length, byte by byte."""
 
-import contextlib
-import ssl
-
 import pytest
 from certs import Mesh
-from knocking import plain_client
+from knocking import client_hello, plain_client
 
 from tls.hello import HEADER, LONGEST, missing
 
@@ -41,9 +38,5 @@ def test_what_is_still_to_come(said: bytes, left: int) -> None:
 
 def test_a_real_hello_is_whole_at_its_last_byte(mesh: Mesh) -> None:
     """As an ordinary client says it."""
-    outgoing = ssl.MemoryBIO()
-    tls = plain_client(mesh, mesh.friend).wrap_bio(ssl.MemoryBIO(), outgoing)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    hello = outgoing.read()
+    hello = client_hello(plain_client(mesh, mesh.friend))
     assert [missing(hello[:size]) == 0 for size in range(1, len(hello) + 1)] == [False] * (len(hello) - 1) + [True]

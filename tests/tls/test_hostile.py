@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from certs import Mesh
-from knocking import LOOPS, knock, listening, on_loop, plain_client, until
+from knocking import LOOPS, ByHand, client_hello, knock, listening, on_loop, plain_client, until
 
 from tls.contexts import build
 from tls.gate import Gate
@@ -22,14 +22,6 @@ WIDE = Limits(handshake_timeout=5, max_handshakes=256, max_handshakes_per_addres
 
 def _gate(mesh: Mesh) -> Gate:
     return Gate(mesh.node.files, mesh.everyone_but_the_stranger())
-
-
-def _client_hello(mesh: Mesh) -> bytes:
-    outgoing = ssl.MemoryBIO()
-    tls = plain_client(mesh, mesh.friend).wrap_bio(ssl.MemoryBIO(), outgoing)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
 
 
 async def _say(port: int, text: bytes) -> bytes:
@@ -105,7 +97,7 @@ def _descriptors() -> int:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_spoiled_client_hellos_leave_nothing_behind(mesh: Mesh, loop: str) -> None:
     """Three hundred of them, cut, flipped, grown and shrunk: no task, no descriptor, no count is left of any."""
-    hello, chance = _client_hello(mesh), random.Random(SEED)
+    hello, chance = client_hello(plain_client(mesh, mesh.friend)), random.Random(SEED)
 
     async def main() -> None:
         async with listening(_gate(mesh), WIDE) as (listener, notes):
@@ -153,7 +145,7 @@ def test_a_spoiled_second_flight_never_passes(mesh: Mesh) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_hello_that_drips_in_is_cut_off(mesh: Mesh, loop: str) -> None:
     """One byte now and then does not stretch the time that a handshake may take."""
-    hello = _client_hello(mesh)
+    hello = client_hello(plain_client(mesh, mesh.friend))
 
     async def main() -> None:
         async with listening(_gate(mesh), Limits(handshake_timeout=0.3)) as (listener, notes):
@@ -177,7 +169,7 @@ def test_a_hello_that_drips_in_is_cut_off(mesh: Mesh, loop: str) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_client_that_never_finishes_is_cut_off(mesh: Mesh, loop: str) -> None:
     """A hello, and then silence: the server's certificate is all that it gets."""
-    hello = _client_hello(mesh)
+    hello = client_hello(plain_client(mesh, mesh.friend))
 
     async def main() -> None:
         async with listening(_gate(mesh), Limits(handshake_timeout=0.3)) as (listener, notes):
@@ -239,19 +231,11 @@ def test_a_peer_that_does_not_trust_us_is_reported_as_such(mesh: Mesh, loop: str
         async with listening(_gate(mesh)) as (listener, notes):
             client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
             client.check_hostname = False
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            tls = client.wrap_bio(incoming, outgoing)
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            try:
-                while True:
-                    try:
-                        tls.do_handshake()
-                    except ssl.SSLWantReadError:
-                        writer.write(outgoing.read())
-                        incoming.write(await reader.read(65_536))
-            except ssl.SSLCertVerificationError:
-                writer.write(outgoing.read())
-            writer.close()
+            visitor = await ByHand.connected(client, listener.port)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await visitor.shake_hands()
+            visitor.send()
+            visitor.writer.close()
             await until(lambda: bool(notes.events))
             assert notes.events[0].kind == "refused"
             assert "does not accept this node" in (notes.events[0].reason or "")

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from certs import Mesh
-from knocking import LOOPS, Notes, knock, listening, on_loop, plain_client, until
+from knocking import LOOPS, ByHand, Notes, client_hello, knock, listening, on_loop, plain_client, until
 
 from tls import crowd as crowd_module
 from tls import hello as hello_module
@@ -26,14 +25,6 @@ ELSEWHERE = [f"127.{second}.0.2" for second in range(1, 9)]
 
 def _gate(mesh: Mesh) -> Gate:
     return Gate(mesh.node.files, mesh.everyone_but_the_stranger())
-
-
-def _client_hello(mesh: Mesh) -> bytes:
-    outgoing = ssl.MemoryBIO()
-    tls = plain_client(mesh, mesh.friend).wrap_bio(ssl.MemoryBIO(), outgoing)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
 
 
 @asynccontextmanager
@@ -75,7 +66,7 @@ FLOODS = {
 def test_a_crowd_of_strangers_keeps_nobody_out(mesh: Mesh, loop: str, flood: str) -> None:
     """More connections than there are places stand there and stay silent: a listed peer gets in, ten times of ten."""
     addresses, each, part = FLOODS[flood]
-    hello = _client_hello(mesh)
+    hello = client_hello(plain_client(mesh, mesh.friend))
 
     async def main() -> None:
         async with (
@@ -96,7 +87,7 @@ def test_where_the_newest_has_to_go_it_keeps_everybody_out(
 ) -> None:
     """Control: the same crowd, and the peer is turned away."""
     addresses, each, part = FLOODS[flood]
-    hello = _client_hello(mesh)
+    hello = client_hello(plain_client(mesh, mesh.friend))
     _keep_the_oldest(monkeypatch)
 
     async def main() -> None:
@@ -128,7 +119,7 @@ def test_the_oldest_makes_room_and_is_told_of(mesh: Mesh, loop: str, limits: Lim
 
     async def main() -> None:
         async with listening(_gate(mesh), limits) as (listener, notes):
-            said = _client_hello(mesh) if words else b""
+            said = client_hello(plain_client(mesh, mesh.friend)) if words else b""
             async with _crowd(listener.port, ["127.0.0.1"], count, said) as readers:
                 await asyncio.wait_for(readers[0].read(), 10)
                 await until(lambda: len(notes.events) == 1)
@@ -157,7 +148,7 @@ async def _channels(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> int:
             patch.setattr(PinnedContext, "wrap_bio", counted)
             async with (
                 _crowd(listener.port, NEIGHBOURS[:3], 10),
-                _crowd(listener.port, NEIGHBOURS[:3], 10, _client_hello(mesh)[:-1]),
+                _crowd(listener.port, NEIGHBOURS[:3], 10, client_hello(plain_client(mesh, mesh.friend))[:-1]),
             ):
                 await until(lambda: len(listener._porch.visits) == 60 or bool(made))
                 await asyncio.gather(*(asyncio.sleep(0) for _ in range(10)))
@@ -185,7 +176,7 @@ def test_strangers_handshakes_are_so_many_a_second(mesh: Mesh, loop: str) -> Non
         async with listening(_gate(mesh), limits) as (listener, _):
             friend = plain_client(mesh, mesh.friend)
             assert await knock(listener.port, friend) == (b"echo:hello", None)
-            async with _crowd(listener.port, NEIGHBOURS, 4, _client_hello(mesh)) as readers:
+            async with _crowd(listener.port, NEIGHBOURS, 4, client_hello(plain_client(mesh, mesh.friend))) as readers:
                 await until(lambda: len(listener._porch.visits) == 32)
                 assert await knock(listener.port, friend) == (b"echo:hello", None)
                 assert not any(reader._buffer for reader in readers)  # type: ignore[attr-defined]
@@ -208,7 +199,7 @@ def test_on_a_busy_machine_strangers_have_fewer_turns(
     async def main() -> None:
         async with listening(_gate(mesh), PATIENT) as (listener, notes):
             listener._porch._known.came("127.0.0.1", mesh.friend.fingerprint, asyncio.get_running_loop().time())
-            async with _crowd(listener.port, NEIGHBOURS, 1, _client_hello(mesh)):
+            async with _crowd(listener.port, NEIGHBOURS, 1, client_hello(plain_client(mesh, mesh.friend))):
                 await until(lambda: len(listener._porch.visits) == 8)
                 await until(lambda: len(listener._porch.inside) == (1 if share > 1 else 8))
                 for _ in range(3):
@@ -241,21 +232,13 @@ def test_in_a_full_house_time_is_short(mesh: Mesh, is_hurried: bool, monkeypatch
 
 async def _lingering(mesh: Mesh, listener: Listener, notes: Notes) -> tuple[bool, str | None]:
     """A stranger that does not hang up after its alert; then one more comes than there is room for."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = plain_client(mesh, mesh.stranger).wrap_bio(incoming, outgoing)
-    while True:
-        try:
-            tls.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            writer.write(outgoing.read())
-            incoming.write(await reader.read(65_536))
-    writer.write(outgoing.read())
+    stranger = await ByHand.connected(plain_client(mesh, mesh.stranger), listener.port)
+    await stranger.shake_hands()
+    stranger.send()
     await until(lambda: any(visit.visitor.is_refused for visit in listener._porch.visits.values()))
-    async with _crowd(listener.port, ["127.0.0.1"], 2, _client_hello(mesh)) as others:
+    async with _crowd(listener.port, ["127.0.0.1"], 2, client_hello(plain_client(mesh, mesh.friend))) as others:
         await until(lambda: bool(notes.events))
-        writer.transport.abort()
+        stranger.writer.transport.abort()
         return any(reader.at_eof() for reader in others), notes.events[0].reason
 
 
@@ -266,7 +249,7 @@ def test_who_is_refused_and_stays_makes_room_first(mesh: Mesh, loop: str) -> Non
     async def main() -> None:
         async with (
             listening(_gate(mesh), Limits(60, max_handshakes_per_address=2)) as (listener, notes),
-            _crowd(listener.port, ["127.0.0.1"], 1, _client_hello(mesh)),
+            _crowd(listener.port, ["127.0.0.1"], 1, client_hello(plain_client(mesh, mesh.friend))),
         ):
             await until(lambda: len(listener._porch.inside) == 1)
             others_went, reason = await _lingering(mesh, listener, notes)
