@@ -33,7 +33,7 @@ class Context:
 
     def __init__(self, entries: Iterable[Sequence[Any]] = ()) -> None:
         """`entries`: dots, or the three parts of each; with no comma and no colon in any (`read_entries`)."""
-        self._said = ",".join(["", *[f"{actor}:{counter}:{check}" for actor, counter, check in entries], ""]) or ","
+        self._said = ",".join(["", *[f"{actor}:{counter}:{check}" for actor, counter, check in entries], ""])
         self._places: dict[str, int] | None = None
 
     @classmethod

@@ -45,7 +45,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
             expression += "(?:[^/]+(?:/[^/]+)*)?" if index == 0 else "(?:/[^/]+)*"
         else:
             literal = "[^/]*".join(re.escape(part) for part in segment.split("*"))
-            if segment.startswith("*") and segment.endswith("*") and segment.strip("*") == "":
+            if segment and not segment.strip("*"):  # nothing but stars
                 literal = "[^/]+"
             expression += literal if index == 0 else f"/{literal}"
     if pattern.startswith("**/"):

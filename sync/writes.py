@@ -87,7 +87,7 @@ def update(batch: Batch, key: Key, fields: Fields, author: Author, now: int) -> 
     title = fields.title if isinstance(fields.title, str) else before.title
     if (namespace, title) != (before.namespace, before.title):
         other = titled(batch, namespace, title)
-        if other is not None and other.version.key != key:
+        if other is not None:  # not this one: it has another title, or another namespace
             return TitleTaken(other.version.id)
     return _rewrite(batch, before, fields, author, now)
 
@@ -193,7 +193,7 @@ def _rewrite(
     memory = load(before.doc)
     after = edited(memory, fields, now, renewed=renewed)
     moved = after.namespace != memory.namespace
-    if not moved and says_the_same(memory, after) and len(batch.kept(before.key)) == 1:
+    if says_the_same(memory, after) and len(batch.kept(before.key)) == 1:
         return Written(before, changed=False)
     taken_along: list[links.Link] = []
     if moved:

@@ -34,6 +34,7 @@ TABLE = {
     "a*c": ("ac abc abbc", "a c a/c"),
     "a**c": ("ac abc", "a/c a/b/c"),
     "***": ("a abc", "a/b"),
+    "a//b": ("", "a/b a/x/b"),
     "a.b": ("a.b", "axb"),
     "a+(b)[c]": ("a+(b)[c]", "aab a+b"),
     "ä/*": ("ä/ö", "a/ö"),
