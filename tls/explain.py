@@ -136,7 +136,7 @@ def _of_their_dates(fault: Fault, detail: str, known: Known | None) -> Explanati
             return _our_clock(known, f"that is before this node's own certificate began ({known.begins:{TIME}})")
         text = f"one of two clocks is wrong, this node's or that of the machine where {whose} was made{detail}; compare"
         return Explanation("clock", f"{text} `date -u` on both")
-    if known is not None and known.now > known.ends and known.now - max(known.ends, fault.ends) > LONG:
+    if known is not None and known.now - max(known.ends, fault.ends) > LONG:
         return _our_clock(known, (
             f"by it this node's own certificate has ended too ({known.ends:{TIME}}), and {whose} ({fault.ends:{TIME}});"
             " if it is right, both need new ones"
