@@ -325,6 +325,23 @@ def test_a_log_that_cannot_be_written_changes_nothing(mesh: Mesh, who: str) -> N
     on_loop("asyncio", main)
 
 
+def test_where_nobody_wants_to_be_told_nothing_is_amiss(mesh: Mesh) -> None:
+    """A listener without a log is no listener whose log fails."""
+
+    async def main() -> None:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["message"]))
+        listener = Listener(_gate(mesh), lambda: Echo(Notes()), "127.0.0.1", 0)
+        await listener.start()
+        try:
+            assert (await knock(listener.port, plain_client(mesh, mesh.friend)))[0] == b"echo:hello"
+            assert told == []
+        finally:
+            await listener.close()
+
+    on_loop("asyncio", main)
+
+
 def test_no_protocol_exists_for_who_is_refused(mesh: Mesh) -> None:
     """A stranger costs a handshake and nothing of HTTP: its protocol is not even made."""
     made: list[int] = []

@@ -92,6 +92,14 @@ def test_a_row_that_it_altered_is_no_edit(altered: dict[str, Any]) -> None:
     assert supersedes(ours, alone), "wherever the version itself comes, the copy gives way"
 
 
+def test_a_row_is_the_echo_of_the_version_that_its_attestation_names() -> None:
+    """Not of another one that says the same in what travels together, be it the newer one or the winner."""
+    ours = versions.version(stamp({ALICE: 3}))
+    twin = versions.version(stamp({BOB: 9}), seconds=5, priority=7)
+    assert judge(row(ours, tier="mid"), KEY, [twin, ours]) == Echo(ours)
+    assert judge(row(ours, tier="mid", metadata={}), KEY, [twin, ours]) == Echo(twin), "control: it names none"
+
+
 def test_another_text_under_the_same_time_and_attestation_is_an_edit() -> None:
     """It has the attestation of a version that says something else: nobody has seen what it says."""
     ours = versions.version(stamp({ALICE: 3}))
