@@ -157,10 +157,8 @@ class Receiver:
         """
         ledger, batch = self._ledger, self._batch
         state = ledger.peer(page.peer)
-        if part.first and state.generation % 2:
-            state = replace(
-                state, generation=state.generation + 1
-            )  # a page was cut short by a crash: its giver is void
+        if part.first and state.generation % 2:  # a page was cut short by a crash: its giver is void
+            state = replace(state, generation=voided(state.generation))
         disturbed = _is_disturbed(state, part)
         batch.load(version.key for version in part.versions)
         expected = not disturbed and self._will_move(page, state, policy)

@@ -221,6 +221,16 @@ def test_a_whole_page_in_parts_has_a_giver() -> None:
     assert sent_back(desk) == set()
 
 
+def test_a_page_that_begins_anew_and_is_cut_short_leaves_no_giver_either() -> None:
+    """Its giver is that of the next generation, which the page after the crash must not be."""
+    desk = Desk()
+    desk.take(to=TO)
+    begun = desk.page(after=TO, to=NEXT, reset=True)
+    desk.do(desk.engine.receive, begun, Part((MINE,), last=False), POLICY, Taken())
+    assert desk.take(OTHER, after=TO, to=NEXT).moved
+    assert sent_back(desk) == {ID}
+
+
 def test_without_the_mark_a_torn_page_would_count_as_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: the odd generation between the parts is what voids the giver."""
     real = receive.replace

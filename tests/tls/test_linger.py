@@ -8,7 +8,7 @@ from certs import Mesh
 from knocking import plain_client
 
 from tls import channel as channel_module
-from tls.channel import LINGER_BYTES, Channel
+from tls.channel import LINGER_BYTES, Channel, PeerRefused
 from tls.gate import Gate
 
 
@@ -59,3 +59,13 @@ def test_a_server_that_refused_never_reads(mesh: Mesh) -> None:
     server, incoming = _refused(mesh)
     assert _sends(server, incoming, 100)
     assert server.peer is None
+
+
+def test_what_a_server_dies_of_are_openssls_own_words(mesh: Mesh) -> None:
+    """Only who has called somebody is told more, which certificate it was among it; a server has its event for that."""
+    server, incoming = _refused(mesh)
+    assert server.refusal.alert == "certificate verify failed"
+    incoming.write(bytes(LINGER_BYTES + 1))
+    with pytest.raises(ssl.SSLCertVerificationError) as failed:
+        server.do_handshake()
+    assert not isinstance(failed.value, PeerRefused)

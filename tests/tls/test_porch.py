@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from certs import Mesh
-from knocking import on_loop
+from knocking import on_loop, until
 
 from tls import porch
 from tls.address import networks
@@ -141,3 +141,48 @@ def test_who_is_known_waits_for_no_rest_after_somebody_elses_turn(mesh: Mesh) ->
 
     assert on_loop("asyncio", lambda: main(known=True)) == 3
     assert on_loop("asyncio", lambda: main(known=False)) == 1
+
+
+def test_who_is_slow_is_looked_for_while_somebody_is_there(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One timer however many come, none once nobody is left, and one again with the next."""
+    monkeypatch.setattr(porch, "_tune", lambda _: None)  # a pair of sockets has no TCP
+    monkeypatch.setattr(porch, "SWEEP", 10**6)  # none comes by itself
+    asked: list[asyncio.Handle] = []
+
+    async def main() -> list[tuple[int, bool]]:
+        gate, limits = Gate(mesh.node.files, mesh.listing()), Limits(handshake_timeout=10**7)
+        entry = Porch(gate, limits, lambda _: asyncio.Protocol(), lambda _: None)
+        later = entry._sweep_later
+        monkeypatch.setattr(entry, "_sweep_later", lambda: (later(), asked.append(entry._timers["sweep"])))
+
+        def sweep() -> None:
+            asked[-1].cancel()
+            entry._sweep()
+
+        def came() -> socket.socket:
+            one, other = socket.socketpair()
+            one.setblocking(False)
+            entry.arrived(one, "127.0.0.1")
+            return other
+
+        def standing() -> tuple[int, bool]:
+            return len(asked), "sweep" in entry._timers
+
+        others = [came(), came()]
+        found = [standing()]
+        sweep()
+        found.append(standing())
+        tasks = [visit.task for visit in entry.visits.values() if visit.task is not None]
+        for other in others:
+            other.close()
+        await asyncio.wait(tasks)
+        await until(lambda: not entry.visits)
+        sweep()
+        found.append(standing())
+        last = came()
+        found.append(standing())
+        await entry.close()
+        last.close()
+        return found
+
+    assert on_loop("asyncio", main) == [(1, True), (2, True), (2, False), (3, True)]
